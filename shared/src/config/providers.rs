@@ -1,0 +1,76 @@
+use clap::Args;
+
+/// The default meeting provider of tenants that have configured none.
+#[derive(Clone, Args)]
+pub struct ProvidersConfig {
+    /// Host of the Jitsi web page, e.g. meet.example.org (with :port if not 443).
+    #[arg(long, env = "JITSI_DOMAIN", default_value = "")]
+    pub jitsi_domain: String,
+
+    /// `app_id` of Prosody's token authentication; the tokens' `iss`.
+    #[arg(long, env = "JITSI_APP_ID", default_value = "")]
+    pub jitsi_app_id: String,
+
+    /// `app_secret` of Prosody's token authentication (HS256), at least 32 bytes.
+    #[arg(long, env = "JITSI_JWT_SECRET", hide_env_values = true, default_value = "")]
+    pub jitsi_jwt_secret: String,
+
+    /// Audience of the tokens (`asap_accepted_audiences`).
+    #[arg(long, env = "JITSI_AUDIENCE", default_value = "jitsi")]
+    pub jitsi_audience: String,
+
+    /// `sub` of the tokens: the XMPP domain where Prosody verifies domains; `*` fits all.
+    #[arg(long, env = "JITSI_XMPP_DOMAIN", default_value = "*")]
+    pub jitsi_xmpp_domain: String,
+
+    /// Secret that event_sync sends in its `Authorization: Bearer` header (`api_headers`). Webhooks
+    /// of Jitsi are refused while it is empty.
+    #[arg(long, env = "JITSI_WEBHOOK_SECRET", hide_env_values = true, default_value = "")]
+    pub jitsi_webhook_secret: String,
+
+    /// Secret of the JaaS webhook endpoint, with its `whsec_` prefix. JaaS webhooks are refused
+    /// while it is empty.
+    #[arg(long, env = "JAAS_WEBHOOK_SECRET", hide_env_values = true, default_value = "")]
+    pub jaas_webhook_secret: String,
+
+    /// Hosts (host or host:port, comma separated) that recordings may be fetched from.
+    #[arg(long, env = "RECORDING_HOSTS", value_delimiter = ',')]
+    pub recording_hosts: Vec<String>,
+
+    /// Allow recording hosts with private, loopback or link-local addresses.
+    #[arg(long, env = "RECORDING_ALLOW_PRIVATE", default_value_t = false)]
+    pub recording_allow_private: bool,
+}
+
+impl ProvidersConfig {
+    /// What is wrong with the settings, each with its remedy; for `--check`.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let jitsi = [
+            ("JITSI_DOMAIN", &self.jitsi_domain),
+            ("JITSI_APP_ID", &self.jitsi_app_id),
+            ("JITSI_JWT_SECRET", &self.jitsi_jwt_secret),
+        ];
+        for (name, _) in jitsi.iter().filter(|(_, value)| value.trim().is_empty()) {
+            faults.push(format!("{name} is not set: no session can be joined"));
+        }
+        if (1..32).contains(&self.jitsi_jwt_secret.trim().len()) {
+            faults.push("JITSI_JWT_SECRET is shorter than 32 bytes: it can be guessed".to_owned());
+        }
+        if !self.jaas_webhook_secret.is_empty() && !self.jaas_webhook_secret.starts_with("whsec_") {
+            faults
+                .push("JAAS_WEBHOOK_SECRET does not begin with whsec_: take it whole from the JaaS console".to_owned());
+        }
+        faults
+    }
+}
+
+impl std::fmt::Debug for ProvidersConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProvidersConfig")
+            .field("jitsi_domain", &self.jitsi_domain)
+            .field("jitsi_app_id", &self.jitsi_app_id)
+            .field("recording_hosts", &self.recording_hosts)
+            .finish_non_exhaustive()
+    }
+}

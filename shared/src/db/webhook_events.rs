@@ -1,0 +1,120 @@
+//! Functions on the table `webhook_events`: the inbox of what providers told us.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{FromRow, PgExecutor};
+
+use crate::domain::{
+    ids::{TenantId, WebhookEventId},
+    session::Session,
+};
+
+/// A stored webhook.
+#[derive(Debug, Clone, FromRow)]
+pub struct WebhookEvent {
+    pub id: WebhookEventId,
+    pub tenant_id: Option<TenantId>,
+    /// The last part of the webhook's URL, see `providers::WebhookSource`.
+    pub provider: String,
+    pub event_key: String,
+    pub event_type: String,
+    pub occurred_at: DateTime<Utc>,
+    /// As it came.
+    pub body: Value,
+    /// `stored`, `processed` or `ignored`.
+    pub state: String,
+    pub note: Option<String>,
+    pub received_at: DateTime<Utc>,
+    pub processed_at: Option<DateTime<Utc>>,
+}
+
+pub async fn find<'e>(executor: impl PgExecutor<'e>, id: WebhookEventId) -> sqlx::Result<Option<WebhookEvent>> {
+    sqlx::query_as(
+        "select id, tenant_id, provider, event_key, event_type, occurred_at, body, state, note, received_at, \
+             processed_at \
+         from webhook_events where id = $1",
+    )
+    .bind(id)
+    .fetch_optional(executor)
+    .await
+}
+
+/// An event that has just come.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEvent<'a> {
+    /// The last part of the webhook's URL.
+    pub provider: &'a str,
+    /// The same for each delivery of the same event.
+    pub key: &'a str,
+    pub event_type: &'a str,
+    /// By the provider's clock.
+    pub occurred_at: DateTime<Utc>,
+    /// Where it happened; may be a room that nobody knows.
+    pub room: &'a str,
+    pub body: &'a Value,
+}
+
+/// Keeps an event, with the session it is about where the room is known. `None` when it is known already: a repeat.
+pub async fn insert<'e>(executor: impl PgExecutor<'e>, event: &NewEvent<'_>) -> sqlx::Result<Option<WebhookEventId>> {
+    sqlx::query_scalar(
+        "insert into webhook_events (id, provider, event_key, event_type, occurred_at, body, session_id, tenant_id) \
+         select $1, $2, $3, $4, $5, $6, s.id, s.tenant_id \
+         from (select) as one left join sessions s on s.room = $7 \
+         on conflict (provider, event_key) do nothing returning id",
+    )
+    .bind(WebhookEventId::new())
+    .bind(event.provider)
+    .bind(event.key)
+    .bind(event.event_type)
+    .bind(event.occurred_at)
+    .bind(event.body)
+    .bind(event.room)
+    .fetch_optional(executor)
+    .await
+}
+
+/// It was applied to this session.
+pub async fn mark_processed<'e>(
+    executor: impl PgExecutor<'e>,
+    id: WebhookEventId,
+    session: &Session,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update webhook_events set state = 'processed', note = null, session_id = $2, tenant_id = $3, \
+             processed_at = now() \
+         where id = $1",
+    )
+    .bind(id)
+    .bind(session.id)
+    .bind(session.tenant_id)
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// It changes nothing, for this reason.
+pub async fn mark_ignored<'e>(executor: impl PgExecutor<'e>, id: WebhookEventId, note: &str) -> sqlx::Result<()> {
+    sqlx::query("update webhook_events set state = 'ignored', note = $2, processed_at = now() where id = $1")
+        .bind(id)
+        .bind(note)
+        .execute(executor)
+        .await?;
+    Ok(())
+}
+
+/// Deletes up to `limit` events that were received longer than `age` ago and are dealt with.
+pub async fn prune<'e>(executor: impl PgExecutor<'e>, age: Duration, limit: i64) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from webhook_events where id in ( \
+             select id from webhook_events \
+             where received_at < now() - make_interval(secs => $1) and state <> 'stored' \
+             order by received_at limit $2)",
+    )
+    .bind(age.as_secs_f64())
+    .bind(limit)
+    .execute(executor)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,21 @@
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ids::WebhookEventId;
+
+use super::{Job, Queue};
+
+/// Apply one stored webhook to session, connections and recordings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProcessWebhook {
+    pub webhook_event_id: WebhookEventId,
+}
+
+impl Job for ProcessWebhook {
+    const NAME: &'static str = "process-webhook";
+    const QUEUE: Queue = Queue::Live;
+    const PRIORITY: i16 = 0;
+
+    fn unique_key(&self) -> Option<String> {
+        Some(self.webhook_event_id.to_string())
+    }
+}

@@ -1,0 +1,103 @@
+//! What a meeting server told us, in one shape for all of them.
+
+use chrono::{DateTime, Utc};
+
+/// Who sends: the last part of the webhook's URL, and `provider` of the stored event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WebhookSource {
+    /// Prosody of a self-hosted Jitsi, with jitsi-contrib's event_sync.
+    Jitsi,
+    /// Jitsi as a service (8x8).
+    Jaas,
+}
+
+impl WebhookSource {
+    pub const ALL: [Self; 2] = [Self::Jitsi, Self::Jaas];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jitsi => "jitsi",
+            Self::Jaas => "jaas",
+        }
+    }
+}
+
+impl std::fmt::Display for WebhookSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for WebhookSource {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|source| source.as_str() == s)
+            .ok_or_else(|| format!("no webhooks come from {s:?}; they come from jitsi, jaas"))
+    }
+}
+
+/// One event of one meeting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderEvent {
+    /// The same for each delivery of the same event: the provider's own id, else the SHA-256 (hex)
+    /// of the body's content, whatever its field order and spacing.
+    pub key: String,
+    /// The provider's name of the event.
+    pub event_type: String,
+    /// By the provider's clock. Order is by this, not by arrival.
+    pub occurred_at: DateTime<Utc>,
+    /// The room in lower case, without tenant prefix and domain; of a breakout, its main room's.
+    /// Empty where the provider named none (only for [`EventKind::Other`]).
+    pub room: String,
+    pub kind: EventKind,
+}
+
+/// What happened. `connection` is unique per connection; `person` is the id that our token carried,
+/// `None` for people who came without one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EventKind {
+    RoomCreated {
+        /// The provider's id of this life of the room.
+        meeting_id: Option<String>,
+    },
+    RoomDestroyed {
+        /// Everybody who was there during this life, where the provider tells; only people.
+        occupants: Vec<Occupancy>,
+    },
+    Joined {
+        connection: String,
+        person: Option<String>,
+        name: String,
+    },
+    Left {
+        connection: String,
+        person: Option<String>,
+        name: String,
+    },
+    RecordingStarted,
+    RecordingEnded,
+    RecordingUploaded {
+        /// The provider's id of the recording.
+        external_id: String,
+        /// Where the file is; carries its own authorisation: never logged.
+        url: String,
+        duration_seconds: Option<i64>,
+        from: Option<DateTime<Utc>>,
+        to: Option<DateTime<Utc>>,
+    },
+    /// Nothing that changes a session: unknown, informational, about a machine (recorder,
+    /// transcriber), or about the life of a breakout room.
+    Other,
+}
+
+/// One person's last stay, as the end of a meeting tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Occupancy {
+    pub connection: String,
+    pub person: Option<String>,
+    pub name: String,
+    pub joined_at: DateTime<Utc>,
+    pub left_at: Option<DateTime<Utc>>,
+}

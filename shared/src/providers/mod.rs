@@ -1,0 +1,197 @@
+//! Meeting providers: how somebody gets into a meeting, and what its server tells us about it. One
+//! adapter per file, one exhaustive `match` here to find it. No I/O and no database: adapters make
+//! and judge text, the callers send and store it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::{
+    config::ProvidersConfig,
+    domain::{person::Part, provider::ProviderKind},
+};
+
+mod event;
+mod event_sync;
+mod fields;
+mod jaas;
+mod jitsi;
+mod room;
+
+pub use event::{EventKind, Occupancy, ProviderEvent, WebhookSource};
+pub use room::room_name;
+
+/// The configured adapters. Cheap to clone.
+#[derive(Clone)]
+pub struct Providers {
+    adapters: Arc<Adapters>,
+}
+
+struct Adapters {
+    jitsi: Option<jitsi::Jitsi>,
+    event_sync: event_sync::EventSync,
+    jaas: jaas::Jaas,
+}
+
+/// Who wants to join what, as what, and for how long the way in shall be open.
+#[derive(Debug, Clone)]
+pub struct JoinRequest<'a> {
+    pub kind: ProviderKind,
+    /// The session's room: `[a-z0-9-]`, see [`room_name`].
+    pub room: &'a str,
+    pub person: JoinPerson<'a>,
+    pub part: Part,
+    /// The way in opens here (a few seconds earlier, for clocks that differ) …
+    pub not_before: DateTime<Utc>,
+    /// … and closes here.
+    pub expires_at: DateTime<Utc>,
+    pub now: DateTime<Utc>,
+    /// Whether moderators may record.
+    pub recording: bool,
+    /// Shown as the meeting's title.
+    pub subject: &'a str,
+}
+
+/// The person as the provider shall know it.
+#[derive(Debug, Clone)]
+pub struct JoinPerson<'a> {
+    /// The LMS's id; comes back in webhooks.
+    pub id: &'a str,
+    pub name: &'a str,
+    pub email: Option<&'a str>,
+}
+
+/// The way in. Both parts let anybody in who holds them: never logged.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Join {
+    /// Opens the meeting in a browser; the token is part of it.
+    pub url: String,
+    /// The credential alone, for pages that embed the meeting.
+    pub token: String,
+}
+
+impl std::fmt::Debug for Join {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Join").finish_non_exhaustive()
+    }
+}
+
+/// Why there is no way in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// Nothing, or not enough, is configured for this kind.
+    #[error("no {} server is configured", .0.as_str())]
+    NotConfigured(ProviderKind),
+    /// There is no adapter that could do this.
+    #[error("{what} is not supported for {}", provider.as_str())]
+    Unsupported { provider: ProviderKind, what: &'static str },
+    /// The request can never work as it is.
+    #[error("{0}")]
+    Rejected(&'static str),
+}
+
+/// Why a webhook is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WebhookError {
+    /// Without a secret nothing can be verified.
+    #[error("webhooks of this provider are not configured")]
+    NotConfigured,
+    /// Signature or secret is missing or wrong.
+    #[error("the signature is missing or wrong")]
+    BadSignature,
+    /// Rightly signed, but too long ago (or in the future): a replay.
+    #[error("the signature's time is out of tolerance")]
+    Stale,
+    /// Rightly signed, but not what this provider sends.
+    #[error("the body cannot be read: {0}")]
+    Malformed(String),
+}
+
+impl Providers {
+    /// Adapters for what `config` names; what is unset or unusable stays not configured. The reason
+    /// is logged, naming the variable.
+    pub fn new(config: &ProvidersConfig) -> Self {
+        Self {
+            adapters: Arc::new(Adapters {
+                jitsi: jitsi::Jitsi::new(config),
+                event_sync: event_sync::EventSync::new(&config.jitsi_webhook_secret),
+                jaas: jaas::Jaas::new(&config.jaas_webhook_secret),
+            }),
+        }
+    }
+
+    /// Whether [`Self::join`] can work for sessions of this kind.
+    pub fn configured(&self, kind: ProviderKind) -> bool {
+        match kind {
+            ProviderKind::Jitsi => self.adapters.jitsi.is_some(),
+            ProviderKind::BigBlueButton | ProviderKind::Zoom => false,
+        }
+    }
+
+    /// A way in for one person, into one room, for a limited time. Makes no request.
+    pub fn join(&self, request: &JoinRequest<'_>) -> Result<Join, ProviderError> {
+        match request.kind {
+            ProviderKind::Jitsi => {
+                self.adapters.jitsi.as_ref().ok_or(ProviderError::NotConfigured(request.kind))?.join(request)
+            }
+            ProviderKind::BigBlueButton | ProviderKind::Zoom => {
+                Err(ProviderError::Unsupported { provider: request.kind, what: "joining" })
+            }
+        }
+    }
+
+    /// Judges a webhook by its raw body, then reads it. `headers` have lower-case names. What is
+    /// returned is never empty; events of no interest are [`EventKind::Other`].
+    pub fn verify_webhook(
+        &self,
+        source: WebhookSource,
+        headers: &[(String, Vec<u8>)],
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<ProviderEvent>, WebhookError> {
+        match source {
+            WebhookSource::Jitsi => self.adapters.event_sync.verify(headers)?,
+            WebhookSource::Jaas => self.adapters.jaas.verify(headers, body, now)?,
+        }
+        // The parser refuses nesting deeper than 128, so that what follows may recurse.
+        let body: Value = serde_json::from_slice(body).map_err(|e| WebhookError::Malformed(e.to_string()))?;
+        if fields::has_nul(&body) {
+            return Err(WebhookError::Malformed("it holds U+0000, which cannot be stored".to_owned()));
+        }
+        parse(source, &body, now)
+    }
+
+    /// Reads a body again that [`Self::verify_webhook`] accepted. An event without a time of its own
+    /// (only unknown ones have none) is put at the epoch.
+    pub fn parse_stored(&self, source: WebhookSource, body: &Value) -> Result<Vec<ProviderEvent>, WebhookError> {
+        parse(source, body, DateTime::UNIX_EPOCH)
+    }
+}
+
+impl std::fmt::Debug for Providers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Providers").field("jitsi", &self.configured(ProviderKind::Jitsi)).finish_non_exhaustive()
+    }
+}
+
+fn parse(source: WebhookSource, body: &Value, received: DateTime<Utc>) -> Result<Vec<ProviderEvent>, WebhookError> {
+    let event = match source {
+        WebhookSource::Jitsi => event_sync::parse(body, received)?,
+        WebhookSource::Jaas => jaas::parse(body, received)?,
+    };
+    Ok(vec![event])
+}
+
+/// The value of a header that is there once; twice is as good as missing.
+fn header<'a>(headers: &'a [(String, Vec<u8>)], name: &str) -> Option<&'a str> {
+    let mut found = headers.iter().filter(|(n, _)| n == name);
+    let (_, value) = found.next()?;
+    if found.next().is_some() {
+        return None;
+    }
+    std::str::from_utf8(value).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What the adapters promise, judged by published vectors, by the shapes that the senders document,
+//! and by a decoder that is not ours.
+
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+mod event_sync_webhook;
+mod jaas_webhook;
+mod jitsi_token;
+
+fn config() -> ProvidersConfig {
+    ProvidersConfig {
+        jitsi_domain: "meet.example.org".into(),
+        jitsi_app_id: "lms".into(),
+        jitsi_jwt_secret: "0123456789abcdef0123456789abcdef".into(),
+        jitsi_audience: "jitsi".into(),
+        jitsi_xmpp_domain: "*".into(),
+        jitsi_webhook_secret: "event-sync-secret".into(),
+        jaas_webhook_secret: "whsec_9635df66714a4cf088ee9d0979dd3bf6".into(),
+        recording_hosts: vec![],
+        recording_allow_private: false,
+    }
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    Utc.timestamp_opt(seconds, 0).unwrap()
+}
+
+/// JSON of any shape, with the fields' real names among the keys so that it gets past the door.
+fn any_json() -> impl Strategy<Value = Value> {
+    let scalar = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        prop::sample::select(vec![
+            "muc-room-destroyed",
+            "muc-occupant-left",
+            "PARTICIPANT_JOINED",
+            "RECORDING_UPLOADED",
+            "a@b",
+            "[t]r",
+            "1e308",
+            "NaN"
+        ])
+        .prop_map(Value::from),
+    ];
+    let key = prop::sample::select(vec![
+        "event_name",
+        "room_name",
+        "room_jid",
+        "occupant",
+        "occupant_jid",
+        "joined_at",
+        "left_at",
+        "created_at",
+        "destroyed_at",
+        "all_occupants",
+        "is_breakout",
+        "id",
+        "name",
+        "eventType",
+        "fqn",
+        "timestamp",
+        "data",
+        "idempotencyKey",
+        "participantJid",
+        "preAuthenticatedLink",
+        "durationSec",
+        "startTimestamp",
+    ]);
+    scalar.prop_recursive(4, 64, 8, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::btree_map(key.clone().prop_map(str::to_owned), inner, 0..12)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_json_makes_the_readers_panic(body in any_json(), event in prop::sample::select(vec![
+        "muc-room-created", "muc-room-destroyed", "muc-occupant-joined", "muc-occupant-left",
+        "ROOM_CREATED", "PARTICIPANT_LEFT", "RECORDING_UPLOADED",
+    ])) {
+        let providers = Providers::new(&config());
+        let mut named = body.clone();
+        if let Some(map) = named.as_object_mut() {
+            map.insert("event_name".into(), event.into());
+            map.insert("eventType".into(), event.into());
+        }
+        for body in [&body, &named] {
+            for source in WebhookSource::ALL {
+                if let Ok(events) = providers.parse_stored(source, body) {
+                    prop_assert_eq!(events.len(), 1);
+                    prop_assert!(!events[0].key.is_empty() && !events[0].event_type.is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_judges_panic(body in any::<Vec<u8>>(), header in any::<Vec<u8>>(), text in any::<String>()) {
+        let providers = Providers::new(&config());
+        let headers = [
+            ("authorization".to_owned(), [b"Bearer ".as_slice(), &header].concat()),
+            ("x-jaas-signature".to_owned(), format!("t={text},v1={text}").into_bytes()),
+        ];
+        for source in WebhookSource::ALL {
+            prop_assert!(providers.verify_webhook(source, &headers, &body, at(1)).is_err());
+        }
+    }
+}
+
+#[test]
+fn sources_are_found_by_their_names() {
+    for source in WebhookSource::ALL {
+        assert_eq!(source.as_str().parse(), Ok(source));
+    }
+    assert!("zoom".parse::<WebhookSource>().is_err());
+}

@@ -1,0 +1,151 @@
+//! Jobs tried again, cancelled, discarded. Who did it is kept in the job's history.
+
+use sqlx::{FromRow, PgPool};
+use uuid::Uuid;
+
+use super::{JobDetail, JobState, detail_columns};
+use crate::{domain::ids::JobId, jobs::Queue};
+
+/// Dead letters that one step of [`retry_dead`] tries again.
+pub const RETRY_STEP: i64 = 500;
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The job as it is now.
+    Made(Box<JobDetail>),
+    /// Not possible in the state that the job is in.
+    Refused(JobState),
+    /// A job of the same kind and unique key waits or runs already; nothing was changed.
+    DuplicateOf(JobId),
+    NotFound,
+}
+
+/// The job is due now, with all of its attempts: a dead letter, a cancelled one, or one that waits for its time.
+pub async fn retry(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
+    let sql = concat!(
+        "update jobs set state = 'available', run_at = now(), attempt = 0, crashes = 0, cancel_requested = false, \
+             finished_at = null, worker = null, \
+             errors = errors || jsonb_build_object('at', now(), 'attempt', attempt, 'note', 'tried again by ' || $2::text) \
+         where id = $1 and state in ('dead', 'cancelled', 'available') returning ",
+        detail_columns!()
+    );
+    let retried = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(pool).await;
+    if retried.as_ref().err().is_some_and(is_duplicate) {
+        let other = sqlx::query_scalar(
+            "select other.id from jobs join jobs other using (kind, unique_key) \
+             where jobs.id = $1 and other.id <> $1 and other.state in ('available', 'running')",
+        );
+        return match other.bind(id).fetch_optional(pool).await? {
+            Some(other) => Ok(Change::DuplicateOf(other)),
+            // It has ended in this very moment.
+            None => Box::pin(retry(pool, id, by)).await,
+        };
+    }
+    made_or_refused(pool, id, retried?).await
+}
+
+/// A waiting job ends at once. A running one is ended by its worker when it renews its lease, within a third of it,
+/// and does not run again; where it ends by itself before, that outcome stands.
+pub async fn cancel(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
+    let sql = concat!(
+        "update jobs set state = case state when 'available' then 'cancelled' else state end, \
+             finished_at = case state when 'available' then now() end, \
+             cancel_requested = state = 'running', \
+             errors = case when state = 'running' and cancel_requested then errors else errors || \
+                 jsonb_build_object('at', now(), 'attempt', attempt, 'note', 'cancelled by ' || $2::text) end \
+         where id = $1 and state in ('available', 'running') returning ",
+        detail_columns!()
+    );
+    let cancelled = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(pool).await?;
+    made_or_refused(pool, id, cancelled).await
+}
+
+/// A dead letter that nobody will try again: it is cancelled, and cleaned up as such.
+pub async fn discard(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
+    let sql = concat!(
+        "update jobs set state = 'cancelled', finished_at = now(), \
+             errors = errors || jsonb_build_object('at', now(), 'attempt', attempt, 'note', 'discarded by ' || $2::text) \
+         where id = $1 and state = 'dead' returning ",
+        detail_columns!()
+    );
+    let discarded = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(pool).await?;
+    made_or_refused(pool, id, discarded).await
+}
+
+async fn made_or_refused(pool: &PgPool, id: JobId, made: Option<JobDetail>) -> sqlx::Result<Change> {
+    if let Some(job) = made {
+        return Ok(Change::Made(Box::new(job)));
+    }
+    let state = sqlx::query_scalar("select state from jobs where id = $1").bind(id).fetch_optional(pool).await?;
+    Ok(state.map_or(Change::NotFound, Change::Refused))
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default)]
+pub struct DeadFilter {
+    pub queue: Option<Queue>,
+    pub kind: Option<String>,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Step {
+    pub retried: i64,
+    /// Left dead, because a job with the same unique key waits or runs already.
+    pub skipped: i64,
+    /// Where the next step goes on; `None` after the last.
+    pub next: Option<JobId>,
+}
+
+/// Tries up to [`RETRY_STEP`] dead letters again, oldest first, those after `after`. Call it with the answer's `next` until
+/// there is none: each dead letter comes once, even if it dies again meanwhile.
+pub async fn retry_dead(pool: &PgPool, filter: &DeadFilter, after: Option<JobId>, by: &str) -> sqlx::Result<Step> {
+    // A job with the same unique key that comes in between makes the statement fail; the next one sees it.
+    let mut tries = 3;
+    loop {
+        match retry_dead_step(pool, filter, after, by).await {
+            Err(error) if is_duplicate(&error) && tries > 0 => tries -= 1,
+            result => return result,
+        }
+    }
+}
+
+async fn retry_dead_step(pool: &PgPool, filter: &DeadFilter, after: Option<JobId>, by: &str) -> sqlx::Result<Step> {
+    // Spelt out for each index that there is.
+    let which = match (&filter.kind, filter.queue) {
+        (Some(_), _) => "kind = $3 and ($4::text is null or queue = $4)",
+        (None, Some(_)) => "$3::text is null and queue = $4",
+        (None, None) => "$3::text is null and $4::text is null",
+    };
+    let sql = format!(
+        "with picked as ( \
+             select id, kind, unique_key from jobs where state = 'dead' and id > $1 and {which} \
+             order by id limit $2 for update skip locked), \
+         free as ( \
+             select id from (select *, row_number() over (partition by kind, coalesce(unique_key, id::text) order by id) \
+                 as n from picked) as numbered \
+             where n = 1 and not exists (select from jobs other where other.kind = numbered.kind \
+                 and other.unique_key = numbered.unique_key and other.state in ('available', 'running'))), \
+         retried as ( \
+             update jobs set state = 'available', run_at = now(), attempt = 0, crashes = 0, cancel_requested = false, \
+                 finished_at = null, worker = null, errors = errors || \
+                 jsonb_build_object('at', now(), 'attempt', attempt, 'note', 'tried again by ' || $5::text) \
+             from free where jobs.id = free.id returning jobs.id) \
+         select (select count(*) from retried) as retried, \
+             (select count(*) from picked) - (select count(*) from retried) as skipped, \
+             (select id from picked order by id offset $2 - 1) as next"
+    );
+    sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(after.map_or(Uuid::nil(), |id| id.0))
+        .bind(RETRY_STEP)
+        .bind(&filter.kind)
+        .bind(filter.queue.map(Queue::as_str))
+        .bind(by)
+        .fetch_one(pool)
+        .await
+}
+
+fn is_duplicate(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|e| e.constraint()) == Some("jobs_unique_key")
+}
