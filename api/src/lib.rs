@@ -1,0 +1,133 @@
+//! The HTTP API of the live-session service. `router.rs` lists what there is; `routes/` has one file
+//! per resource. It writes to Postgres and enqueues jobs; it never waits for Redis, mail or providers.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{ServiceExt, extract::Request};
+use shared::{
+    checks::{Checks, can_listen},
+    clock::Clock,
+    db,
+    providers::Providers,
+    queue::{Dispatcher, redis::RedisQueues},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::{Layer as _, util::MapRequestLayer};
+
+pub use config::Config;
+
+use crate::{auth::TokenJudge, state::AppState, storage::Storage, tenants::Tenants};
+
+pub mod auth;
+pub mod body;
+pub mod config;
+pub mod error;
+pub mod extract;
+pub mod faults;
+pub mod middleware;
+pub mod openapi;
+pub mod page;
+pub mod permissions;
+pub mod router;
+pub mod routes;
+pub mod schema;
+pub mod state;
+pub mod storage;
+pub mod strict_json;
+pub mod tenants;
+
+/// Serves until `shutdown`, then lets running requests finish.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = bind(config.api_addr, "API_ADDR").await?;
+    serve(config, listener, shutdown).await
+}
+
+/// The same on a listener that is there already.
+pub async fn serve(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    config.validate()?;
+    let grace = Duration::from_secs(config.shutdown_grace);
+    let operations = match config.api_metrics_addr {
+        Some(address) => Some(bind(address, "API_METRICS_ADDR").await?),
+        None => None,
+    };
+    let state = state(config).await?;
+    db::MIGRATOR.run(&state.db).await.map_err(|e| anyhow::anyhow!("the migrations cannot be applied: {e}"))?;
+    tracing::info!(address = %listener.local_addr()?, "serving");
+
+    let routes = MapRequestLayer::new(middleware::one_spelling).layer(router::router(state.clone()));
+    let requests = axum::serve(listener, ServiceExt::<Request>::into_make_service(routes))
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let operations = async {
+        match operations {
+            Some(listener) => {
+                axum::serve(listener, router::operations(state.clone()))
+                    .with_graceful_shutdown(shutdown.clone().cancelled_owned())
+                    .await
+            }
+            None => Ok(()),
+        }
+    };
+    let both = async { tokio::try_join!(requests, operations).map(|_| ()) };
+    within_grace(both, shutdown.clone(), grace).await?;
+    state.db.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Tests settings and connections, and explains what is wrong.
+pub async fn check(config: &Config) -> anyhow::Result<()> {
+    let mut checks = Checks::new();
+    checks.add("settings", config.validate());
+    checks.add_all("providers", &config.providers.faults());
+    checks.add("address", can_listen(config.api_addr, "API_ADDR").await);
+    checks.add("Postgres", db::connect(&config.database, "api --check").await);
+    let redis = async {
+        let redis = RedisQueues::connect(&config.redis.redis_url, &config.redis.redis_prefix)?;
+        redis.ping().await
+    };
+    checks.add("Redis (REDIS_URL)", redis.await);
+    checks.add("object store (settings; `worker --check` asks it)", Storage::new(&config.storage));
+    checks.finish()
+}
+
+async fn state(config: Config) -> anyhow::Result<AppState> {
+    let db = db::connect(&config.database, "api").await?;
+    let redis = RedisQueues::connect(&config.redis.redis_url, &config.redis.redis_prefix)?;
+    let handle = shared::telemetry::init_metrics();
+    Ok(AppState {
+        dispatcher: Dispatcher::start(redis.clone()),
+        redis,
+        providers: Providers::new(&config.providers),
+        storage: Storage::new(&config.storage)?,
+        tenants: Tenants::new(db.clone()),
+        tokens: Arc::new(TokenJudge::new(&config.auth)),
+        clock: Clock::System,
+        metrics: Arc::new(move || handle.render()),
+        config: Arc::new(config),
+        db,
+    })
+}
+
+async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| anyhow::anyhow!("{variable}: cannot listen on {address}: {e}"))
+}
+
+/// After the signal running requests have `grace`; what is left is cut off.
+async fn within_grace(
+    serving: impl Future<Output = std::io::Result<()>>,
+    shutdown: CancellationToken,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let deadline = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        done = serving => Ok(done?),
+        () = deadline => {
+            tracing::warn!("requests were cut off at the end of SHUTDOWN_GRACE");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the document says beside the routes themselves: its head, and the problems that every
+//! operation of a kind can answer with, so that no handler has to repeat them.
+
+use axum::http::StatusCode;
+use utoipa::{
+    Modify, OpenApi as _, PartialSchema as _, ToSchema as _,
+    openapi::{
+        Content, Info, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
+        header::HeaderBuilder,
+        path::{Operation, ParameterIn, PathItem},
+        schema::{ObjectBuilder, Type},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        tag::TagBuilder,
+    },
+};
+
+use crate::error::{Fault, ProblemBody};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(modifiers(&Schemes))]
+struct Head;
+
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .description(Some("Token of the LMS (HS256): sub, tenant, roles, exp; name, email."))
+            .build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let webhook = ApiKeyValue::with_description(
+            "Authorization",
+            "Jitsi: `Bearer` and the agreed secret. JaaS: `X-Jaas-Signature` instead, a signature over the body.",
+        );
+        components.add_security_scheme("webhook", SecurityScheme::ApiKey(ApiKey::Header(webhook)));
+    }
+}
+
+/// The document without routes.
+pub fn head() -> OpenApi {
+    let mut document = Head::openapi();
+    let mut info = Info::new("Live sessions", env!("CARGO_PKG_VERSION"));
+    info.description = Some(
+        "Live classes: planning, joining, attendance, recordings. Addresses are the same with and without their \
+         last slash. Every failure is a problem document (RFC 9457); `code` is stable. Every answer carries \
+         `x-request-id`."
+            .into(),
+    );
+    document.info = info;
+    document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
+    document.tags = Some(
+        [
+            ("sessions", "Planning and life of sessions"),
+            ("presence", "Joining, heartbeats, leaving, who is there"),
+            ("invitees", "Who is invited"),
+            ("attendance", "Who was there"),
+            ("recordings", "Recordings and their files"),
+            ("webhooks", "For meeting providers"),
+            ("operations", "For those who run the service"),
+        ]
+        .into_iter()
+        .map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build())
+        .collect(),
+    );
+    document
+}
+
+/// Adds the problems, and the schema they have.
+pub fn complete(document: &mut OpenApi) {
+    let components = document.components.get_or_insert_default();
+    components.schemas.insert("Problem".into(), ProblemBody::schema());
+    components.schemas.insert(Fault::name().into(), Fault::schema());
+    // OpenAPI has no word for "the rest of the path": the router's `{*name}` is `{name}` here.
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    for (path, item) in &mut document.paths.paths {
+        for operation in operations(item) {
+            add_problems(path, operation);
+            leave_out_not_null(operation);
+            describe(operation);
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+fn add_problems(path: &str, operation: &mut Operation) {
+    let own = operation.security.as_ref().map(|s| serde_json::to_string(s).unwrap_or_default());
+    let open = own.as_deref() == Some("[{}]");
+    let webhook = own.as_deref().is_some_and(|s| s.contains("webhook"));
+    let takes_body = operation.request_body.is_some();
+    let has_query = operation
+        .parameters
+        .iter()
+        .flatten()
+        .any(|p| matches!(p, RefOr::T(p) if matches!(p.parameter_in, ParameterIn::Query)));
+    let is_conditional =
+        operation.parameters.iter().flatten().any(|p| matches!(p, RefOr::T(p) if p.name == "if-match"));
+    let mut add = |status: &str, about: &str| {
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(status, about)));
+    };
+    if takes_body || has_query || is_conditional {
+        add("400", "The request cannot be read");
+    }
+    if !open {
+        add("401", "The token, or the signature, is missing or wrong");
+    }
+    if !open && !webhook && own.is_none() {
+        add("403", "The caller may see the thing, but not do this");
+    }
+    if ["{id}", "{file}", "{name}"].iter().any(|part| path.contains(part)) {
+        add("404", "There is none that the caller may see");
+    }
+    if takes_body {
+        add("413", "The body is too large");
+    }
+    if takes_body && !webhook {
+        add("415", "The body is not declared as JSON");
+        add("422", "The body is not valid; all faults are told");
+    }
+    if !matches!(path, "/livez" | "/readyz") {
+        add("500", "A defect of ours");
+        add("503", "Not available at the moment; try again after Retry-After");
+    }
+}
+
+/// A body that may be left out may not be `null`: for utoipa an `Option` is both.
+fn leave_out_not_null(operation: &mut Operation) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else { return };
+    for content in body.content.values_mut() {
+        let RefOr::T(content) = content else { continue };
+        if let Some(RefOr::T(Schema::OneOf(forms))) = &mut content.schema
+            && let [RefOr::Ref(form), RefOr::T(_)] | [RefOr::T(_), RefOr::Ref(form)] = forms.items.as_slice()
+        {
+            content.schema = Some(RefOr::Ref(form.clone()));
+            body.required = Some(Required::False);
+        }
+    }
+}
+
+/// OpenAPI wants a description of every response; where a route has none, the status says it.
+fn describe(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let reason = status.parse().ok().and_then(|code: StatusCode| code.canonical_reason());
+            response.description = reason.unwrap_or("Answer").to_owned();
+        }
+    }
+}
+
+fn problem(status: &str, about: &str) -> Response {
+    let mut response = ResponseBuilder::new()
+        .description(about)
+        .content("application/problem+json", Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem")))));
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let header = match status {
+        "401" => Some(("www-authenticate", "Scheme that is wanted")),
+        "503" => Some(("retry-after", "Seconds")),
+        _ => None,
+    };
+    if let Some((name, about)) = header {
+        response = response.header(name, HeaderBuilder::new().schema(Some(text())).description(Some(about)).build());
+    }
+    response.build()
+}

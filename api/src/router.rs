@@ -1,0 +1,132 @@
+//! THE list of routes, in the order of their addresses. A route cannot be here without its document.
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    config::Config,
+    error::{self, Problem},
+    middleware::{self, Limits, REQUEST_ID},
+    openapi,
+    routes::*,
+    state::AppState,
+};
+
+/// All addresses of the API begin with it.
+pub const BASE: &str = "/api/v1/live-sessions";
+
+/// Metrics are left out where they have a port of their own.
+fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
+    let list = OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(documents::welcome))
+        .routes(routes!(jobs::list_jobs))
+        .routes(routes!(jobs::retry_dead_jobs))
+        .routes(routes!(jobs::get_job))
+        .routes(routes!(jobs::cancel_job))
+        .routes(routes!(jobs::discard_job))
+        .routes(routes!(jobs::retry_job))
+        .routes(routes!(ops::get_ops))
+        .routes(routes!(queues::list_queues))
+        .routes(routes!(queues::pause_queue))
+        .routes(routes!(queues::resume_queue))
+        .routes(routes!(recordings::get_recording))
+        .routes(routes!(recordings::download_recording))
+        .routes(routes!(schedules::list_schedules))
+        .routes(routes!(schedules::run_schedule))
+        .routes(routes!(sessions::list::list_sessions, sessions::create::create_session))
+        .routes(routes!(
+            sessions::read::get_session,
+            sessions::update::replace_session,
+            sessions::update::patch_session,
+            sessions::remove::delete_session
+        ))
+        .routes(routes!(attendance::get_attendance))
+        .routes(routes!(calendar::get_calendar))
+        .routes(routes!(sessions::lifecycle::cancel_session))
+        .routes(routes!(sessions::lifecycle::end_session))
+        .routes(routes!(presence::heartbeat))
+        .routes(routes!(invitees::list_invitees, invitees::replace_invitees))
+        .routes(routes!(presence::join_session))
+        .routes(routes!(presence::leave_session))
+        .routes(routes!(participants::list_participants))
+        .routes(routes!(recordings::list_recordings))
+        .routes(routes!(sessions::lifecycle::start_session))
+        .routes(routes!(webhooks::receive_jaas_webhook))
+        .routes(routes!(webhooks::receive_jitsi_webhook))
+        .routes(routes!(webhooks::receive_jitsi_event))
+        .routes(routes!(documents::docs))
+        .routes(routes!(documents::docs_page))
+        .routes(routes!(documents::docs_file))
+        .routes(routes!(health::livez))
+        .routes(routes!(documents::openapi))
+        .routes(routes!(health::readyz));
+    if with_metrics { list.routes(routes!(health::metrics)) } else { list }
+}
+
+/// The OpenAPI document of all routes.
+pub fn document() -> OpenApi {
+    let mut document = list(true).into_openapi();
+    openapi::complete(&mut document);
+    document
+}
+
+/// The routes with everything around them, except [`middleware::one_spelling`], which has to come before.
+pub fn router(state: AppState) -> Router {
+    let limits = Limits::new(state.config.api_max_in_flight, state.config.timeout());
+    let (router, _) = list(state.config.api_metrics_addr.is_none()).split_for_parts();
+    router
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn_with_state(limits, middleware::limit))
+        .layer(axum::middleware::from_fn(middleware::catch_panics))
+        .layer(cors(&state.config))
+        .layer(axum::middleware::from_fn(middleware::observe))
+        .with_state(state)
+}
+
+/// What an operator's port serves, apart from callers.
+pub fn operations(state: AppState) -> Router {
+    let (router, _) = OpenApiRouter::new()
+        .routes(routes!(health::livez))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::readyz))
+        .split_for_parts();
+    router.fallback(unknown).with_state(state)
+}
+
+async fn unknown() -> Problem {
+    error::not_found("address")
+}
+
+async fn wrong_method(State(_): State<AppState>, method: Method) -> Response {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "Not with this method",
+        format!("{method} is not possible here; see the Allow header."),
+    )
+    .into_response()
+}
+
+fn cors(config: &Config) -> CorsLayer {
+    let origins: Vec<HeaderValue> = config.cors_origins.iter().filter_map(|o| o.parse().ok()).collect();
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            REQUEST_ID,
+        ])
+        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
+        .max_age(std::time::Duration::from_secs(3600))
+}

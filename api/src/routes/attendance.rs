@@ -1,0 +1,264 @@
+//! The attendance report: live while the session runs, final some moments after its end.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, FixedOffset, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+use shared::{
+    db::attendance,
+    domain::{
+        attendance::{Row, Source, Status},
+        ids::SessionId,
+        session::SessionStatus,
+    },
+};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::{
+    auth::Caller,
+    error::{Result, bad_parameter, conflict},
+    extract::{Id, Query},
+    permissions::{Right, see},
+    schema,
+    state::AppState,
+};
+
+/// Of everybody who was invited or came.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttendanceReport {
+    pub session_id: Uuid,
+    /// False while the session runs, and for some moments after its end.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// Of the session's actual life; all times are in the zone that was asked for.
+    pub started_at: DateTime<FixedOffset>,
+    pub ended_at: Option<DateTime<FixedOffset>>,
+    /// The zone of the times.
+    #[schema(example = "Europe/Istanbul")]
+    pub timezone: String,
+    pub results: Vec<AttendanceRow>,
+}
+
+/// One person.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttendanceRow {
+    pub person_id: String,
+    pub name: String,
+    pub email: Option<String>,
+    pub invited: bool,
+    pub first_join_at: Option<DateTime<FixedOffset>>,
+    pub last_leave_at: Option<DateTime<FixedOffset>>,
+    /// Time present: the union over all connections and sources.
+    pub present_seconds: i64,
+    /// Of the session's actual length, 0 to 100.
+    pub percent: f64,
+    #[schema(schema_with = schema::attendance)]
+    pub status: Status,
+    pub intervals: Vec<AttendanceInterval>,
+    /// How many connections the person had.
+    pub connections: usize,
+}
+
+/// A stretch of presence.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttendanceInterval {
+    pub start: DateTime<FixedOffset>,
+    pub end: DateTime<FixedOffset>,
+    /// What proves it.
+    #[schema(value_type = Vec<String>, example = json!(["heartbeat", "webhook"]))]
+    pub sources: Vec<Source>,
+}
+
+/// How the report is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    #[default]
+    Json,
+    Csv,
+}
+
+/// How the report is wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReadAttendance {
+    /// `json` (when left out) or `csv`.
+    #[param(value_type = Option<String>, example = "csv")]
+    format: Option<Format>,
+    /// IANA name of the zone of the times; the session's when left out.
+    #[param(example = "Europe/Istanbul")]
+    tz: Option<String>,
+}
+
+/// Who was there, for how long. Hosts and administrators see everybody, others themselves.
+#[utoipa::path(
+    get, path = "/api/v1/live-sessions/sessions/{id}/attendance/", tag = "attendance",
+    params(("id" = Uuid, Path, description = "The session"), ReadAttendance),
+    responses(
+        (status = 200, content((AttendanceReport = "application/json"), (String = "text/csv"))),
+        (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "`session-not-started`"),
+    ),
+)]
+pub async fn get_attendance(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id<SessionId>,
+    Query(query): Query<ReadAttendance>,
+) -> Result<Response> {
+    let seen = see(&state, &caller, id, Right::View).await?;
+    let session = seen.session;
+    let zone = query.tz.clone().unwrap_or_else(|| session.timezone.clone());
+    let zone: Tz = zone.parse().map_err(|_| bad_parameter("tz", "is no time zone of the IANA database"))?;
+    let Some(started_at) = session.started_at else {
+        let problem = conflict("session-not-started", "Not started", "There is no attendance before the start.");
+        return Err(problem.session_status(session.status).into());
+    };
+    let is_final = session.status == SessionStatus::Ended && session.finalized_at.is_some();
+    let mut connection = state.db.acquire().await?;
+    let mut rows = match is_final {
+        true => attendance::load(&mut *connection, id).await?,
+        false => attendance::compute(&mut connection, &session, state.clock.now()).await?,
+    };
+    if !seen.standing.may(Right::Inspect) {
+        rows.retain(|row| row.person == caller.id);
+    }
+    let report = AttendanceReport {
+        session_id: id.0,
+        is_final,
+        started_at: local(started_at, zone),
+        ended_at: session.ended_at.map(|at| local(at, zone)),
+        timezone: zone.name().to_owned(),
+        results: rows.into_iter().map(|row| show(row, zone)).collect(),
+    };
+    match query.format.unwrap_or_default() {
+        Format::Json => Ok(Json(report).into_response()),
+        Format::Csv => csv(&report),
+    }
+}
+
+fn local(at: DateTime<Utc>, zone: Tz) -> DateTime<FixedOffset> {
+    at.with_timezone(&zone).fixed_offset()
+}
+
+fn show(row: Row, zone: Tz) -> AttendanceRow {
+    AttendanceRow {
+        name: row.name.unwrap_or_default(),
+        person_id: row.person,
+        email: row.email,
+        invited: row.invited,
+        first_join_at: row.first_join.map(|at| local(at, zone)),
+        last_leave_at: row.last_leave.map(|at| local(at, zone)),
+        present_seconds: row.present_seconds,
+        percent: row.percent,
+        status: row.status,
+        intervals: row
+            .intervals
+            .into_iter()
+            .map(|i| AttendanceInterval {
+                start: local(i.start, zone),
+                end: local(i.end, zone),
+                sources: i.sources.into_iter().collect(),
+            })
+            .collect(),
+        connections: row.connections,
+    }
+}
+
+/// RFC 4180, with a byte order mark so that spreadsheets read it as UTF-8.
+fn csv(report: &AttendanceReport) -> Result<Response> {
+    let text = table(report)?;
+    let name = format!("attachment; filename=\"attendance-{}.csv\"", report.session_id);
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8; header=present")),
+        (header::CONTENT_DISPOSITION, HeaderValue::try_from(name).map_err(anyhow::Error::from)?),
+    ];
+    Ok((headers, text).into_response())
+}
+
+fn table(report: &AttendanceReport) -> anyhow::Result<Vec<u8>> {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(b"\xef\xbb\xbf".to_vec());
+    writer.write_record([
+        "person_id",
+        "name",
+        "email",
+        "invited",
+        "status",
+        "first_join_at",
+        "last_leave_at",
+        "present_seconds",
+        "percent",
+        "connections",
+    ])?;
+    for row in &report.results {
+        let time = |at: Option<DateTime<FixedOffset>>| {
+            at.map(|at| at.format("%Y-%m-%d %H:%M:%S%:z").to_string()).unwrap_or_default()
+        };
+        writer.write_record([
+            defused(&row.person_id),
+            defused(&row.name),
+            defused(row.email.as_deref().unwrap_or_default()),
+            row.invited.to_string(),
+            row.status.as_str().to_owned(),
+            time(row.first_join_at),
+            time(row.last_leave_at),
+            row.present_seconds.to_string(),
+            format!("{:.2}", row.percent),
+            row.connections.to_string(),
+        ])?;
+    }
+    Ok(writer.into_inner().map_err(|e| e.into_error())?)
+}
+
+/// Spreadsheets run a cell that begins like a formula; a leading apostrophe makes it text.
+fn defused(cell: &str) -> String {
+    match cell.trim_start_matches([' ', '\u{a0}']).chars().next() {
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => format!("'{cell}"),
+        _ => cell.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_rfc_4180_with_formulas_defused() {
+        let at = DateTime::parse_from_rfc3339("2026-11-23T12:00:00+03:00").unwrap();
+        let row = AttendanceRow {
+            person_id: "=1+1".into(),
+            name: "Şule \"S\", Öz\nY".into(),
+            email: Some("@evil".into()),
+            invited: true,
+            first_join_at: Some(at),
+            last_leave_at: None,
+            present_seconds: 90,
+            percent: 12.345,
+            status: Status::LeftEarly,
+            intervals: Vec::new(),
+            connections: 2,
+        };
+        let report = AttendanceReport {
+            session_id: Uuid::nil(),
+            is_final: true,
+            started_at: at,
+            ended_at: None,
+            timezone: "Europe/Istanbul".into(),
+            results: vec![row],
+        };
+        let text = String::from_utf8(table(&report).unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "\u{feff}person_id,name,email,invited,status,first_join_at,last_leave_at,present_seconds,percent,connections\r\n\
+             '=1+1,\"Şule \"\"S\"\", Öz\nY\",'@evil,true,left_early,2026-11-23 12:00:00+03:00,,90,12.35,2\r\n"
+                .replace("12.35", &format!("{:.2}", 12.345))
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! What the API does, one file per resource, in the order of `router.rs`.
+
+pub mod attendance;
+pub mod calendar;
+pub mod documents;
+pub mod health;
+pub mod invitees;
+pub mod jobs;
+pub mod ops;
+pub mod participants;
+pub mod presence;
+pub mod queues;
+pub mod recordings;
+pub mod schedules;
+pub mod sessions;
+pub mod webhooks;

@@ -1,0 +1,186 @@
+//! Recordings of sessions, and the way to their files.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use shared::{
+    db::recordings,
+    domain::{
+        ids::{RecordingId, SessionId},
+        recording::{Recording, RecordingState},
+    },
+};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::{
+    auth::Caller,
+    error::{Error, Result, conflict, not_found},
+    extract::{Id, Query},
+    page::{Address, Page, Wanted},
+    permissions::{Right, see},
+    router::BASE,
+    schema,
+    state::AppState,
+};
+
+/// A recording.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Recording)]
+pub struct RecordingBody {
+    pub id: Uuid,
+    pub session_id: Uuid,
+    /// Can be downloaded when it is `stored` or `published`.
+    #[schema(schema_with = schema::recording)]
+    pub state: RecordingState,
+    pub file_name: String,
+    pub content_type: String,
+    /// How many bytes the import has stored so far.
+    pub bytes_done: i64,
+    /// How many the provider announced, if it did.
+    pub announced_bytes: Option<i64>,
+    pub size_bytes: Option<i64>,
+    /// Of the file, in lower-case hex.
+    pub sha256: Option<String>,
+    pub duration_seconds: Option<i64>,
+    pub recorded_from: Option<DateTime<Utc>>,
+    pub recorded_to: Option<DateTime<Utc>>,
+    /// Why it failed or is missing; of one that is not there yet, why the last attempt failed.
+    pub error: Option<String>,
+    /// Until when the file has to be there; after it the recording is `missing`.
+    pub deadline_at: Option<DateTime<Utc>>,
+    pub stored_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+impl From<Recording> for RecordingBody {
+    fn from(r: Recording) -> Self {
+        Self {
+            id: r.id.0,
+            session_id: r.session_id.0,
+            state: r.state,
+            file_name: r.file_name,
+            content_type: r.content_type,
+            bytes_done: r.bytes_done,
+            announced_bytes: r.announced_bytes,
+            size_bytes: r.size_bytes,
+            sha256: r.sha256,
+            duration_seconds: r.duration_seconds,
+            recorded_from: r.recorded_from,
+            recorded_to: r.recorded_to,
+            error: r.error,
+            deadline_at: r.deadline_at,
+            stored_at: r.stored_at,
+            created_at: r.created_at,
+            updated_at: r.updated_at,
+        }
+    }
+}
+
+/// Which page of the list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListRecordings {
+    /// From `next` or `previous` of a page.
+    cursor: Option<String>,
+    /// 20 when left out.
+    #[param(minimum = 1, maximum = 200)]
+    page_size: Option<u32>,
+}
+
+/// Recordings of a session, oldest first. Who only takes part sees those that can be downloaded.
+#[utoipa::path(
+    get, path = "/api/v1/live-sessions/sessions/{id}/recordings/", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The session"), ListRecordings),
+    responses((status = 200, body = Page<RecordingBody>)),
+)]
+pub async fn list_recordings(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id<SessionId>,
+    Query(query): Query<ListRecordings>,
+) -> Result<Json<Page<RecordingBody>>> {
+    let seen = see(&state, &caller, id, Right::View).await?;
+    let wanted = Wanted::<Uuid>::parse(query.cursor.as_deref(), query.page_size)?;
+    let all = seen.standing.may(Right::Inspect);
+    let rows =
+        recordings::page(&state.db, id, all, wanted.after.map(RecordingId), !wanted.backwards, wanted.limit()).await?;
+    let address = Address {
+        path: format!("{}{BASE}/sessions/{id}/recordings/", state.config.public_url.trim_end_matches('/')),
+        parameters: Vec::new(),
+    };
+    Ok(Json(wanted.page(rows, &address, |r| r.id.0, RecordingBody::from)))
+}
+
+/// One recording.
+#[utoipa::path(
+    get, path = "/api/v1/live-sessions/recordings/{id}/", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The recording")),
+    responses((status = 200, body = RecordingBody)),
+)]
+pub async fn get_recording(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id<RecordingId>,
+) -> Result<Json<RecordingBody>> {
+    Ok(Json(visible(&state, &caller, id).await?.into()))
+}
+
+/// Redirects to the file, by a link that is good for five minutes.
+#[utoipa::path(
+    get, path = "/api/v1/live-sessions/recordings/{id}/download/", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The recording")),
+    responses(
+        (status = 302, description = "To the file", headers(("location" = String, description = "Presigned link"))),
+        (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "`recording-not-ready`"),
+        (status = 410, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "`recording-deleted`"),
+    ),
+)]
+pub async fn download_recording(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id<RecordingId>,
+) -> Result<Response> {
+    let recording = visible(&state, &caller, id).await?;
+    if recording.state == RecordingState::Deleted {
+        let mut problem = conflict("recording-deleted", "Deleted", "The recording was deleted.");
+        problem.status = StatusCode::GONE;
+        return Err(problem.into());
+    }
+    let key = match (&recording.object_key, recording.state) {
+        (Some(key), RecordingState::Stored | RecordingState::Published) => key,
+        _ => {
+            let problem = conflict("recording-not-ready", "Not ready", "The file has not been stored yet.");
+            return Err(problem.retry_after(30).into());
+        }
+    };
+    let link = state.storage.download_link(key, &recording.file_name, &recording.content_type);
+    let link = HeaderValue::try_from(link.as_str()).map_err(anyhow::Error::from)?;
+    let no_store = HeaderValue::from_static("private, no-store");
+    Ok((StatusCode::FOUND, [(header::LOCATION, link), (header::CACHE_CONTROL, no_store)]).into_response())
+}
+
+/// The recording, if the caller may see its session; for people who only take part, if it can be downloaded.
+async fn visible(state: &AppState, caller: &Caller, id: RecordingId) -> Result<Recording, Error> {
+    let none = || Error::from(not_found("recording"));
+    let recording = recordings::find(&state.db, id).await?.ok_or_else(none)?;
+    if recording.tenant_id != caller.tenant.id {
+        return Err(none());
+    }
+    let seen = match see(state, caller, recording.session_id, Right::View).await {
+        Ok(seen) => seen,
+        Err(Error::Problem(_)) => return Err(none()),
+        Err(error) => return Err(error),
+    };
+    let ready = matches!(recording.state, RecordingState::Stored | RecordingState::Published | RecordingState::Deleted);
+    if ready || seen.standing.may(Right::Inspect) { Ok(recording) } else { Err(none()) }
+}

@@ -1,0 +1,87 @@
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// A session of 100 minutes in which s1 was 80, s2 came not, and a guest looked in.
+async fn held(app: &TestApp) -> Value {
+    let people = json!([
+        {"person_id": "s1", "name": "=SUM(A1)", "email": "s1@okul.example"}, {"person_id": "s2", "name": "Çiğdem, Ö."},
+    ]);
+    let made = app.live(json!({"invitees": people, "timezone": "Europe/Istanbul"})).await;
+    for who in ["s1", "s9"] {
+        app.student(who).call(&path(&made, "join/")).await.expect(StatusCode::OK);
+    }
+    app.sql("update sessions set started_at = now() - interval '100 min', starts_at = now() - interval '100 min'")
+        .await;
+    app.sql(
+        "update participants set joined_at = now() - interval '100 min', last_seen_at = now() - interval '20 min', \
+             left_at = now() - interval '20 min', left_reason = 'left' where person_id = 's1'",
+    )
+    .await;
+    made
+}
+
+#[tokio::test]
+async fn the_live_report_shows_everybody_to_hosts_and_themselves_to_students() {
+    let app = TestApp::start().await;
+    let made = held(&app).await;
+    let report = app.teacher().get(&path(&made, "attendance/")).await.expect(StatusCode::OK);
+    assert_eq!((&report["final"], &report["timezone"]), (&json!(false), &json!("Europe/Istanbul")));
+    let rows = report["results"].as_array().unwrap();
+    let of = |id: &str| rows.iter().find(|r| r["person_id"] == id).unwrap();
+    assert!((79.0..81.0).contains(&of("s1")["percent"].as_f64().unwrap()), "{}", of("s1"));
+    assert_eq!(of("s1")["intervals"][0]["sources"], json!(["heartbeat"]));
+    assert!(of("s1")["first_join_at"].as_str().unwrap().ends_with("+03:00"));
+    assert_eq!((&of("s2")["status"], &of("s2")["present_seconds"]), (&json!("absent"), &json!(0)));
+    assert_eq!((&of("s9")["invited"], &of("s9")["name"]), (&json!(false), &json!("Name of s9")));
+
+    let own = app.student("s1").get(&path(&made, "attendance/?tz=UTC")).await.expect(StatusCode::OK);
+    assert_eq!(own["results"].as_array().unwrap().len(), 1);
+    assert_eq!(own["results"][0]["person_id"], "s1");
+    assert!(
+        own["started_at"].as_str().unwrap().ends_with("+00:00") || own["started_at"].as_str().unwrap().ends_with('Z')
+    );
+    app.student("s1").get(&path(&made, "attendance/?tz=Mars")).await.problem(400, "invalid-parameter");
+    app.student("s1").get(&path(&made, "attendance/?format=xml")).await.problem(400, "invalid-parameter");
+}
+
+#[tokio::test]
+async fn the_table_is_safe_for_spreadsheets() {
+    let app = TestApp::start().await;
+    let made = held(&app).await;
+    let answer = app.teacher().get(&path(&made, "attendance/?format=csv")).await;
+    assert!(answer.header("content-type").starts_with("text/csv"));
+    assert!(answer.header("content-disposition").contains(".csv"));
+    assert!(answer.bytes.starts_with(b"\xef\xbb\xbfperson_id,name,"));
+    let text = answer.text();
+    assert_eq!(text.matches("\r\n").count(), 4);
+    assert!(text.contains(",'=SUM(A1),") && text.contains("\"Çiğdem, Ö.\""), "{text}");
+}
+
+#[tokio::test]
+async fn the_final_report_is_the_stored_one() {
+    let app = TestApp::start().await;
+    let made = held(&app).await;
+    app.teacher().call(&path(&made, "end/")).await.expect(StatusCode::OK);
+    let computed = app.teacher().get(&path(&made, "attendance/")).await.expect(StatusCode::OK);
+    assert_eq!(computed["final"], false);
+    app.sql("insert into attendance (session_id, tenant_id, person_id, name, invited, present_seconds, percent, status, intervals) \
+             select id, tenant_id, 's1', 'Stored', true, 42, 4.2, 'partial', \
+             '[{\"start\":\"2026-01-01T10:00:00Z\",\"end\":\"2026-01-01T10:00:42Z\",\"sources\":[\"heartbeat\",\"webhook\"]}]' from sessions").await;
+    app.sql("update sessions set finalized_at = now()").await;
+    let stored = app.teacher().get(&path(&made, "attendance/")).await.expect(StatusCode::OK);
+    assert_eq!((&stored["final"], stored["results"].as_array().unwrap().len()), (&json!(true), 1));
+    assert_eq!(
+        (&stored["results"][0]["present_seconds"], &stored["results"][0]["name"]),
+        (&json!(42), &json!("Stored"))
+    );
+    assert_eq!(stored["results"][0]["intervals"][0]["start"], "2026-01-01T13:00:00+03:00");
+}
+
+#[tokio::test]
+async fn there_is_no_attendance_before_the_start() {
+    let app = TestApp::start().await;
+    let made = app.planned(json!({})).await;
+    app.teacher().get(&path(&made, "attendance/")).await.problem(409, "session-not-started");
+}

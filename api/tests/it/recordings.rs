@@ -1,0 +1,85 @@
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+async fn record(app: &TestApp, made: &Value, state: &str, key: Option<&str>) -> String {
+    let id = uuid::Uuid::now_v7();
+    sqlx::query(
+        "insert into recordings (id, tenant_id, session_id, external_id, state, source_url, file_name, object_key, size_bytes) \
+         select $1, tenant_id, id, $1::text, $2, 'https://secret.example/?token=x', 'Ders ğ.mp4', $3, 5 \
+         from sessions where id = $4::uuid",
+    )
+    .bind(id)
+    .bind(state)
+    .bind(key)
+    .bind(made["id"].as_str().unwrap())
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    format!("/recordings/{id}/")
+}
+
+#[tokio::test]
+async fn a_stored_recording_is_downloaded_by_a_presigned_link() {
+    let app = TestApp::start().await;
+    let made = app.planned(json!({})).await;
+    let servers = sandbox::testing::servers().await;
+    let key = format!("{}/a b.mp4", sandbox::testing::unique_prefix());
+    // Put the object there as any S3 client does.
+    let bucket = rusty_s3::Bucket::new(
+        servers.s3.endpoint().parse().unwrap(),
+        rusty_s3::UrlStyle::Path,
+        sandbox::testing::BUCKET,
+        "us-east-1",
+    )
+    .unwrap();
+    let credentials = rusty_s3::Credentials::new(servers.s3.access_key(), servers.s3.secret_key());
+    let put = rusty_s3::S3Action::sign(
+        &rusty_s3::actions::PutObject::new(&bucket, Some(&credentials), &key),
+        std::time::Duration::from_secs(60),
+    );
+    let client = reqwest::Client::new();
+    assert!(client.put(put).body("video").send().await.unwrap().status().is_success());
+
+    let recording = record(&app, &made, "published", Some(&key)).await;
+    let shown = app.student("s1").get(&recording).await.expect(StatusCode::OK);
+    assert_eq!((&shown["state"], &shown["size_bytes"]), (&json!("published"), &json!(5)));
+    assert!(!shown.to_string().contains("secret.example"), "the source is never shown");
+    let answer = app.student("s1").get(&format!("{recording}download/")).await;
+    assert_eq!(answer.status, StatusCode::FOUND);
+    assert_eq!(answer.header("cache-control"), "private, no-store");
+    let file = client.get(answer.header("location")).send().await.unwrap();
+    assert_eq!(file.status(), StatusCode::OK);
+    let disposition = file.headers()["content-disposition"].to_str().unwrap().to_owned();
+    assert!(disposition.ends_with("filename*=UTF-8''Ders%20%C4%9F.mp4"), "{disposition}");
+    assert_eq!(file.text().await.unwrap(), "video");
+    // Its signature holds it to this object.
+    let forged = answer.header("location").replace("video", "x").replace("a%20b", "c");
+    assert_eq!(client.get(forged).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn recordings_that_are_not_there_yet_are_shown_to_hosts_only() {
+    let app = TestApp::start().await;
+    let made = app.planned(json!({})).await;
+    let coming = record(&app, &made, "downloading", None).await;
+    let there = record(&app, &made, "published", Some("k")).await;
+    app.teacher().get(&format!("{coming}download/")).await.problem(409, "recording-not-ready");
+    app.student("s1").get(&coming).await.problem(404, "not-found");
+    app.student("s1").get(&format!("{coming}download/")).await.problem(404, "not-found");
+    let list = async |client: Client<'_>| {
+        let page = client.get(&path(&made, "recordings/")).await.expect(StatusCode::OK);
+        page["results"].as_array().unwrap().len()
+    };
+    assert_eq!((list(app.teacher()).await, list(app.student("s1")).await), (2, 1));
+    let gone = record(&app, &made, "deleted", None).await;
+    app.teacher().get(&format!("{gone}download/")).await.problem(410, "recording-deleted");
+    for client in [app.foreigner(), app.somebody("other", "teacher", &["instructor"])] {
+        for recording in [&coming, &there] {
+            client.get(recording).await.problem(404, "not-found");
+            client.get(&format!("{recording}download/")).await.problem(404, "not-found");
+        }
+    }
+    app.anonymous().get(&format!("{there}download/")).await.problem(401, "unauthorized");
+}

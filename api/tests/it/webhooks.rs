@@ -1,0 +1,119 @@
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::support::*;
+
+fn joined(room: &str) -> Value {
+    json!({
+        "event_name": "muc-occupant-joined", "room_name": room, "room_jid": format!("{room}@conference.meet.example.org"),
+        "is_breakout": false,
+        "occupant": {"name": "Ali", "id": "s1", "occupant_jid": "a1b2@meet.example.org/x", "joined_at": now().timestamp()},
+    })
+}
+
+async fn jitsi(app: &TestApp, to: &str, secret: Option<&str>, body: &Value) -> Answer {
+    let request = app.anonymous().request(Method::POST, to).json(body);
+    answer(match secret {
+        Some(secret) => request.bearer_auth(secret),
+        None => request,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_webhook_is_stored_and_queued_once() {
+    let app = TestApp::start().await;
+    let made = app.live(json!({})).await;
+    let body = joined(made["room"].as_str().unwrap());
+    let first = jitsi(&app, "/webhooks/jitsi/", Some(JITSI_SECRET), &body).await.expect(StatusCode::OK);
+    assert_eq!(first, json!({"status": "stored"}));
+    // The same by the path that event_sync itself uses.
+    let again = jitsi(&app, "/webhooks/jitsi/events/occupant/joined", Some(JITSI_SECRET), &body).await;
+    assert_eq!(again.expect(StatusCode::OK), json!({"status": "duplicate"}));
+    let stored: (String, Value, Option<uuid::Uuid>, String) =
+        sqlx::query_as("select provider, body, session_id, state from webhook_events")
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+    assert_eq!((stored.0.as_str(), &stored.1, stored.3.as_str()), ("jitsi", &body, "stored"));
+    assert_eq!(stored.2.unwrap().to_string(), made["id"].as_str().unwrap());
+    let jobs = app.jobs().await;
+    assert_eq!((jobs.len(), jobs[0].0.as_str()), (1, "process-webhook"));
+}
+
+#[tokio::test]
+async fn one_event_told_many_times_at_once_is_one() {
+    let app = TestApp::start().await;
+    let body = joined("some-room");
+    let answers =
+        futures::future::join_all((0..32).map(|_| jitsi(&app, "/webhooks/jitsi/", Some(JITSI_SECRET), &body))).await;
+    let stored = answers.into_iter().filter(|a| a.status == StatusCode::OK && a.json()["status"] == "stored").count();
+    assert_eq!((stored, app.count("webhook_events").await, app.count("jobs").await), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn unknown_rooms_and_events_are_kept() {
+    let app = TestApp::start().await;
+    let unknown = json!({"event_name": "muc-something-new", "room_name": "nowhere", "room_jid": "nowhere@x"});
+    for body in [joined("nowhere"), unknown] {
+        let kept = jitsi(&app, "/webhooks/jitsi/", Some(JITSI_SECRET), &body).await.expect(StatusCode::OK);
+        assert_eq!(kept["status"], "stored");
+    }
+    assert_eq!(app.count("webhook_events where session_id is null").await, 2);
+}
+
+#[tokio::test]
+async fn what_is_not_signed_writes_nothing() {
+    let app = TestApp::start().await;
+    let body = joined("room");
+    for secret in [None, Some(""), Some("jitsi-webhook-secreT"), Some(SECRET)] {
+        jitsi(&app, "/webhooks/jitsi/", secret, &body).await.problem(401, "unauthorized");
+        jitsi(&app, "/webhooks/jitsi/events/occupant/joined", secret, &body).await.problem(401, "unauthorized");
+        jitsi(&app, "/webhooks/jaas/", secret, &body).await.problem(401, "unauthorized");
+    }
+    app.teacher().post("/webhooks/jitsi/", &body).await.problem(401, "unauthorized");
+    let request = |body: &'static str| {
+        answer(app.anonymous().request(Method::POST, "/webhooks/jitsi/").bearer_auth(JITSI_SECRET).body(body))
+    };
+    for body in ["", "{", "[]", "null", "{\"event_name\":\"a\\u0000b\"}"] {
+        request(body).await.problem(400, "malformed-webhook");
+    }
+    assert_eq!((app.count("webhook_events").await, app.count("jobs").await), (0, 0));
+}
+
+#[tokio::test]
+async fn without_a_configured_secret_nothing_is_taken() {
+    let app = TestApp::start_with(&["--jitsi-webhook-secret", ""]).await;
+    jitsi(&app, "/webhooks/jitsi/", Some(""), &joined("room")).await.problem(401, "unauthorized");
+    assert_eq!(app.count("webhook_events").await, 0);
+}
+
+fn signature(t: i64, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(JAAS_SECRET.as_bytes()).unwrap();
+    mac.update(format!("{t}.{body}").as_bytes());
+    format!("t={t},v1={}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+#[tokio::test]
+async fn jaas_signatures_are_checked_against_the_raw_body_and_the_clock() {
+    let app = TestApp::start().await;
+    let body = json!({
+        "eventType": "PARTICIPANT_JOINED", "sessionId": "9a441d60", "timestamp": now().timestamp_millis(),
+        "fqn": "vpaas-magic-cookie-1/room", "idempotencyKey": "key-1", "customerId": "1", "appId": "vpaas-magic-cookie-1",
+        "data": {"name": "Test", "id": "s1", "participantJid": "fc1@8x8.vc", "moderator": false},
+    })
+    .to_string();
+    let send = async |signature: String, body: String| {
+        let request = app.anonymous().request(Method::POST, "/webhooks/jaas/").header("x-jaas-signature", signature);
+        answer(request.header("content-type", "application/json").body(body)).await
+    };
+    let t = now().timestamp();
+    send(signature(t, &body), body.replace("Test", "Tesd")).await.problem(401, "unauthorized");
+    send(signature(t - 7 * 86_400, &body), body.clone()).await.problem(409, "webhook-stale");
+    assert_eq!(app.count("webhook_events").await, 0);
+    assert_eq!(send(signature(t, &body), body.clone()).await.expect(StatusCode::OK)["status"], "stored");
+    assert_eq!(send(signature(t, &body), body).await.expect(StatusCode::OK)["status"], "duplicate");
+}
