@@ -1,0 +1,194 @@
+//! Applies one stored webhook to session, connections and recordings.
+//!
+//! Events come in any order and more than once. What they say about people is kept as sightings, from which everything
+//! else is computed anew; what they say about the session's life is guarded by its state and the event's time.
+//!
+//! - The first host who comes starts a planned session.
+//! - A closed room ends the session only past its planned end: Jitsi closes a room whenever it is empty for a
+//!   moment, and opens it again for the next who comes. Before that, `auto-end-sessions` decides.
+//! - An event about people of a session that has ended has the report computed again.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use shared::{
+    db::{attendance, invitees, participants, recordings, sessions, sightings, tenants, webhook_events},
+    domain::{
+        attendance::SightingKind,
+        provider::ProviderKind,
+        session::{EndReason, Session, SessionStatus},
+    },
+    jobs::{FinalizeSession, ImportRecording, ProcessWebhook},
+    providers::{EventKind, Occupancy, ProviderEvent},
+    queue::Tx,
+};
+use sightings::NewSighting;
+
+use crate::{
+    handler::{Ctx, Done, Handler, JobError},
+    state::State,
+};
+
+/// Late events of one session come in bursts: the report waits this long for the others.
+const REPORT_DELAY: Duration = Duration::from_secs(2);
+
+impl Handler for ProcessWebhook {
+    async fn run(self, state: &State, _: &Ctx) -> Result<Done, JobError> {
+        let mut tx = state.begin().await?;
+        let stored = webhook_events::find(&mut *tx, self.webhook_event_id).await?;
+        let Some(stored) = stored.filter(|event| event.state == "stored") else { return Ok(Done::nothing()) };
+
+        let parsed = match stored.provider.parse() {
+            Ok(source) => state.providers.parse_stored(source, &stored.body).map_err(|e| e.to_string()),
+            Err(unknown) => Err(unknown),
+        };
+        let mut applied = None;
+        let mut note = "nothing in it changes a session".to_owned();
+        match parsed {
+            Err(fault) => note = fault,
+            Ok(events) => {
+                for event in events.iter().filter(|event| event.kind != EventKind::Other) {
+                    match apply(&mut tx, event).await? {
+                        Some(session) => applied = Some(session),
+                        None => "no session meets in this room".clone_into(&mut note),
+                    }
+                }
+            }
+        }
+        match &applied {
+            Some(session) => webhook_events::mark_processed(&mut *tx, stored.id, session).await?,
+            None => webhook_events::mark_ignored(&mut *tx, stored.id, &note).await?,
+        }
+        Ok(Done::with(tx))
+    }
+}
+
+/// Applies one event; `None` when no session meets in its room.
+async fn apply(tx: &mut Tx, event: &ProviderEvent) -> Result<Option<Session>, JobError> {
+    let found = sessions::find_by_room(&mut **tx, &event.room).await?;
+    let Some(found) = found.filter(|session| session.provider == ProviderKind::Jitsi) else { return Ok(None) };
+    let alone = needs_session_alone(&found, event);
+    sightings::lock_session(tx, found.id, alone).await?;
+    let Some(session) = sessions::find(&mut **tx, found.id).await? else { return Ok(None) };
+    if needs_session_alone(&session, event) && !alone {
+        // It started or ended between the two looks; a shared hold cannot be made an exclusive one.
+        return Err(JobError::Snooze(Duration::from_millis(100), "the session was just changing".into()));
+    }
+    let at = event.occurred_at;
+    match &event.kind {
+        EventKind::Joined { connection, person, name } => {
+            let joined = NewSighting { connection, person: person.as_deref(), name, kind: SightingKind::Joined, at };
+            see(tx, &session, joined).await?;
+            if let Some(person) = person {
+                start_by_host(tx, &session, person, event).await?;
+            }
+        }
+        EventKind::Left { connection, person, name } => {
+            let left = NewSighting { connection, person: person.as_deref(), name, kind: SightingKind::Left, at };
+            see(tx, &session, left).await?;
+        }
+        EventKind::RoomDestroyed { occupants } => close_room(tx, &session, occupants, event).await?,
+        EventKind::RecordingStarted => {
+            let deadline = at.max(session.ends_at) + TimeDelta::hours(recordings::DEADLINE_HOURS);
+            recordings::expect(&mut **tx, &session, deadline).await?;
+        }
+        EventKind::RecordingUploaded { external_id, url, duration_seconds, from, to } => {
+            let told = recordings::Announced {
+                external_id,
+                source_url: url,
+                duration_seconds: *duration_seconds,
+                from: *from,
+                to: *to,
+                deadline_at: at + TimeDelta::hours(recordings::DEADLINE_HOURS),
+            };
+            if let Some(recording_id) = recordings::announce(tx, &session, &told).await? {
+                tx.enqueue(&ImportRecording { recording_id }).await?;
+            }
+        }
+        EventKind::RoomCreated { .. } | EventKind::RecordingEnded | EventKind::Other => {}
+    }
+    Ok(Some(session))
+}
+
+/// Whether the event may change the session itself or many of its connections. Others hold it together, so that a
+/// thousand people can come at once.
+fn needs_session_alone(session: &Session, event: &ProviderEvent) -> bool {
+    match &event.kind {
+        EventKind::Joined { .. } => matches!(session.status, SessionStatus::Scheduled | SessionStatus::Ended),
+        EventKind::Left { .. } => session.status == SessionStatus::Ended,
+        EventKind::RoomDestroyed { .. } => true,
+        _ => false,
+    }
+}
+
+async fn see(tx: &mut Tx, session: &Session, sighting: NewSighting<'_>) -> Result<(), JobError> {
+    sightings::lock_connection(tx, session.id, sighting.connection).await?;
+    let connection = sighting.connection;
+    let new = sightings::insert(tx, session, &[sighting]).await?;
+    sightings::derive_participants(tx, session.id, Some(connection)).await?;
+    if new { correct_report(tx, session).await } else { Ok(()) }
+}
+
+async fn correct_report(tx: &mut Tx, session: &Session) -> Result<(), JobError> {
+    if session.status == SessionStatus::Ended && attendance::invalidate(&mut **tx, session.id).await? {
+        tx.enqueue_in(&FinalizeSession { session_id: session.id }, REPORT_DELAY).await?;
+    }
+    Ok(())
+}
+
+async fn start_by_host(tx: &mut Tx, session: &Session, person: &str, event: &ProviderEvent) -> Result<(), JobError> {
+    if session.status != SessionStatus::Scheduled {
+        return Ok(());
+    }
+    // A host who comes earlier is only setting up the room.
+    let opens_before = tenants::find(&mut **tx, session.tenant_id).await?.map_or(0, |t| t.join_opens_before_s);
+    if event.occurred_at < session.opens_at(opens_before) {
+        return Ok(());
+    }
+    let moderates = person == session.host_id
+        || invitees::find(&mut **tx, session.id, person)
+            .await?
+            .is_some_and(|invitee| invitee.role == invitees::InviteeRole::CoHost);
+    if moderates && sessions::start(&mut **tx, session.id).await?.is_some() {
+        sessions::backdate_start(&mut **tx, session.id, event.occurred_at).await?;
+        tracing::info!(session.id = %session.id, "the host came: the session is live");
+    }
+    Ok(())
+}
+
+async fn close_room(
+    tx: &mut Tx,
+    session: &Session,
+    occupants: &[Occupancy],
+    event: &ProviderEvent,
+) -> Result<(), JobError> {
+    let at = event.occurred_at;
+    // The provider's account of who was there completes its own joined and left events: one of them may be lost. It
+    // does not replace them: of people who came back on the same connection it tells the last stay only.
+    let stays = occupants.iter().flat_map(|occupant| {
+        let told = |kind, at| NewSighting {
+            connection: &occupant.connection,
+            person: occupant.person.as_deref(),
+            name: &occupant.name,
+            kind,
+            at,
+        };
+        [told(SightingKind::Joined, occupant.joined_at), told(SightingKind::Left, occupant.left_at.unwrap_or(at))]
+    });
+    let new_stays = sightings::insert(tx, session, &stays.collect::<Vec<_>>()).await?;
+    let new_end = sightings::insert_room_end(tx, session, at).await?;
+    sightings::derive_participants(tx, session.id, None).await?;
+
+    let live = session.status == SessionStatus::Live && session.started_at.is_some_and(|started| started <= at);
+    if live && at >= session.ends_at && !sightings::anybody_joined_after(&mut **tx, session.id, at).await? {
+        if sessions::end(&mut **tx, session.id, EndReason::Provider, Some(at)).await?.is_some() {
+            let timeout = tenants::find(&mut **tx, session.tenant_id).await?.map_or(0, |t| t.heartbeat_timeout_s);
+            participants::close_all(&mut **tx, session.id, timeout, Some(at)).await?;
+            tx.enqueue(&FinalizeSession { session_id: session.id }).await?;
+            tracing::info!(session.id = %session.id, "the provider closed the room past the planned end: the session has ended");
+        }
+    } else if new_stays || new_end {
+        correct_report(tx, session).await?;
+    }
+    Ok(())
+}

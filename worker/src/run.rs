@@ -1,0 +1,278 @@
+//! Around every job: own task, timeout, panic, lease, outcome. This is where it is decided whether a
+//! job is done, tried again or a dead letter.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use shared::{
+    domain::ids::JobId,
+    queue::{
+        backoff,
+        ledger::{self, Claimed, Lease, Unfinished},
+    },
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    completer::Completer,
+    failpoint::{self, Place},
+    handler::{Ctx, Done, JobError},
+    registry::Registry,
+    running::{Running, WhyAborted},
+    state::State,
+};
+
+/// How long an outcome is tried to be written while Postgres is away. After the lease ran out and
+/// another worker took the job over, the write is refused anyway.
+const OUTCOME_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a job that saw a worker die runs before the next such job may start.
+const QUARANTINE: Duration = Duration::from_secs(10);
+/// When a job that has to wait for that looks again.
+const QUARANTINE_WAIT: Duration = Duration::from_secs(1);
+
+/// Runs claimed jobs; one per process.
+pub struct Engine {
+    pub state: State,
+    pub registry: Registry,
+    pub running: Running,
+    completer: Completer,
+    /// Held by the one job among those that saw a worker die before.
+    quarantine: Arc<Semaphore>,
+    /// Cancelled when the process stops.
+    shutdown: CancellationToken,
+}
+
+/// How a run went, before it is written down.
+enum Ending {
+    Done(Done),
+    Unfinished(Unfinished),
+    /// Somebody else holds the job now, or it was given back: nothing to write.
+    Lost,
+}
+
+impl Engine {
+    pub fn new(state: State, registry: Registry, shutdown: CancellationToken) -> Arc<Self> {
+        let completer = Completer::start(state.db.clone());
+        let quarantine = Arc::new(Semaphore::new(1));
+        Arc::new(Self { state, registry, running: Running::default(), completer, quarantine, shutdown })
+    }
+
+    /// Runs one claimed job to its outcome. Never fails: whatever happens is written to the ledger.
+    pub async fn run(&self, job: Claimed) {
+        let span = tracing::info_span!("job", job.id = %job.id, job.kind = %job.kind, job.attempt = job.attempt);
+        async {
+            let kind = job.kind.clone();
+            let started = std::time::Instant::now();
+            metrics::counter!("jobs_started_total", "kind" => kind.clone()).increment(1);
+            failpoint::here(Place::AfterClaim, &kind);
+            tracing::debug!("job starts");
+            let ending = self.execute(&job).await;
+            let outcome = self.write(&job, ending).await;
+            self.running.remove(job.lease());
+            failpoint::here(Place::BeforeAck, &kind);
+            metrics::histogram!("job_duration_seconds", "kind" => kind.clone()).record(started.elapsed());
+            metrics::counter!("jobs_finished_total", "kind" => kind, "outcome" => outcome).increment(1);
+            tracing::debug!(outcome, duration_ms = started.elapsed().as_millis() as u64, "job ended");
+        }
+        .instrument(span)
+        .await;
+    }
+
+    async fn execute(&self, job: &Claimed) -> Ending {
+        let Some(runner) = self.registry.get(&job.kind) else {
+            // The claim asks for known kinds only.
+            return Ending::Unfinished(Unfinished::Snooze { reason: None, wait: Duration::from_secs(15) });
+        };
+        let stop = self.shutdown.child_token();
+        let ctx = Ctx::new(job, stop.clone());
+        let run = (runner.run)(job.payload.clone(), self.state.clone(), ctx);
+        let _alone = match job.crashes > 0 {
+            false => None,
+            true => match alone_at_first(&self.quarantine) {
+                Some(alone) => Some(alone),
+                // Given back, so that it is not blamed for a death that it did not even run at.
+                None => return Ending::Unfinished(Unfinished::Snooze { reason: None, wait: QUARANTINE_WAIT }),
+            },
+        };
+        failpoint::here(Place::BeforeEffect, &job.kind);
+        // A task of its own: a panic stays in it, and it can be aborted.
+        let task = tokio::spawn(run.in_current_span());
+        self.running.insert(job.lease(), stop, task.abort_handle());
+        let abort = task.abort_handle();
+        match tokio::time::timeout(runner.timeout, task).await {
+            Ok(Ok(Ok(done))) => {
+                failpoint::here(Place::AfterEffect, &job.kind);
+                Ending::Done(done)
+            }
+            Ok(Ok(Err(error))) => Ending::Unfinished(decide(job, error)),
+            Ok(Err(join)) => match self.running.why_aborted(job.lease()) {
+                _ if join.is_panic() => {
+                    let panic = join.into_panic();
+                    let message = panic_message(panic.as_ref());
+                    Ending::Unfinished(decide(job, JobError::Retry(anyhow::anyhow!("panicked: {message}"))))
+                }
+                Some(WhyAborted::Cancelled) => Ending::Unfinished(Unfinished::Cancelled),
+                Some(WhyAborted::LeaseLost | WhyAborted::GivenBack) | None => Ending::Lost,
+            },
+            Err(_) => {
+                abort.abort();
+                let error = anyhow::anyhow!("ran longer than its limit of {:?}", runner.timeout);
+                Ending::Unfinished(decide(job, JobError::Retry(error)))
+            }
+        }
+    }
+
+    /// Writes the outcome; its name for the metrics.
+    async fn write(&self, job: &Claimed, ending: Ending) -> &'static str {
+        match ending {
+            Ending::Done(Done(None)) => {
+                failpoint::here(Place::BeforeCommit, &job.kind);
+                let completed = self.completer.complete(job.lease()).await;
+                failpoint::here(Place::AfterCommit, &job.kind);
+                if completed { "done" } else { lease_lost() }
+            }
+            Ending::Done(Done(Some(mut tx))) => {
+                let committed = match ledger::complete(&mut *tx, &[job.lease()]).await {
+                    Ok(completed) if completed.is_empty() => return lease_lost(),
+                    Ok(_) => {
+                        failpoint::here(Place::BeforeCommit, &job.kind);
+                        tx.commit().await
+                    }
+                    Err(error) => Err(error),
+                };
+                failpoint::here(Place::AfterCommit, &job.kind);
+                match committed {
+                    Ok(()) => "done",
+                    // Where the commit came through and only its answer was lost, the job is done
+                    // already and this write finds nothing to change.
+                    Err(error) => {
+                        let error = anyhow::Error::new(error).context("the job's effects could not be committed");
+                        self.write_unfinished(job, decide(job, JobError::Retry(error))).await
+                    }
+                }
+            }
+            Ending::Unfinished(outcome) => self.write_unfinished(job, outcome).await,
+            Ending::Lost => lease_lost(),
+        }
+    }
+
+    async fn write_unfinished(&self, job: &Claimed, outcome: Unfinished) -> &'static str {
+        let state = with_patience(|| ledger::unfinished(&self.state.db, job.lease(), &outcome)).await;
+        let Some(state) = state.flatten() else { return lease_lost() };
+        match (&outcome, state.as_str()) {
+            (Unfinished::Cancelled, _) | (_, "cancelled") => "cancelled",
+            (Unfinished::Retry { error, .. } | Unfinished::Fail { error }, "dead") => {
+                tracing::error!(error, attempt = job.attempt, "job is a dead letter");
+                "dead"
+            }
+            (Unfinished::Retry { error, wait }, _) => {
+                tracing::warn!(error, wait_s = wait.as_secs_f64(), "job failed; it will be tried again");
+                "retry"
+            }
+            (Unfinished::Snooze { .. }, _) => "snoozed",
+            (Unfinished::Fail { .. }, _) => "dead",
+        }
+    }
+
+    /// Gives back what still runs when the grace time is over; other workers have it at once.
+    pub async fn give_back(&self) {
+        let leases = self.running.abort_all(WhyAborted::GivenBack);
+        if leases.is_empty() {
+            return;
+        }
+        let released = with_patience(|| ledger::release(&self.state.db, &leases)).await;
+        tracing::info!(jobs = released.unwrap_or(0), "gave unfinished jobs back");
+    }
+}
+
+/// A job that was running when a worker died may be the one that killed it. Such jobs start one after the other, so
+/// that the guilty one does not take the innocent ones with it until all have used up their crashes. One that has
+/// run for a while holds up nobody any longer.
+fn alone_at_first(quarantine: &Arc<Semaphore>) -> Option<Arc<Mutex<Option<OwnedSemaphorePermit>>>> {
+    let alone = Arc::new(Mutex::new(Some(quarantine.clone().try_acquire_owned().ok()?)));
+    let for_long = Arc::downgrade(&alone);
+    tokio::spawn(async move {
+        tokio::time::sleep(QUARANTINE).await;
+        if let Some(alone) = for_long.upgrade() {
+            alone.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    });
+    Some(alone)
+}
+
+/// The retry decision.
+fn decide(job: &Claimed, error: JobError) -> Unfinished {
+    match error {
+        JobError::Retry(error) => Unfinished::Retry { error: format!("{error:#}"), wait: backoff::after(job.attempt) },
+        JobError::Snooze(wait, reason) => Unfinished::Snooze { reason: Some(reason), wait },
+        JobError::Fail(error) => Unfinished::Fail { error: format!("{error:#}") },
+    }
+}
+
+fn lease_lost() -> &'static str {
+    tracing::warn!("the lease was lost while the job ran; its outcome was not written");
+    "lost"
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// Tries a write again while Postgres is away; `None` when patience ended.
+pub(crate) async fn with_patience<T, F>(mut write: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = sqlx::Result<T>>,
+{
+    let deadline = tokio::time::Instant::now() + OUTCOME_PATIENCE;
+    let mut wait = Duration::from_millis(50);
+    loop {
+        match write().await {
+            Ok(value) => return Some(value),
+            Err(error) if tokio::time::Instant::now() < deadline => {
+                tracing::warn!(error = %error, "Postgres does not take a write; trying again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(2));
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "Postgres did not take a write for a minute; the job will run again");
+                return None;
+            }
+        }
+    }
+}
+
+/// Keeps the leases of running jobs; what lost its lease is aborted, what was cancelled is stopped.
+pub async fn renew_leases(engine: Arc<Engine>, lease: Duration) {
+    let mut tick = tokio::time::interval(lease / 3);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let held: Vec<Lease> = engine.running.leases();
+        if held.is_empty() {
+            continue;
+        }
+        match ledger::renew(&engine.state.db, &held, lease).await {
+            Ok(renewed) => {
+                let kept: std::collections::HashMap<JobId, bool> = renewed.into_iter().collect();
+                for lease in held {
+                    match kept.get(&lease.id) {
+                        Some(false) => {}
+                        Some(true) => engine.running.abort(lease, WhyAborted::Cancelled),
+                        None => engine.running.abort(lease, WhyAborted::LeaseLost),
+                    }
+                }
+            }
+            // The leases run on; if Postgres stays away, they are judged when it is back.
+            Err(error) => tracing::warn!(error = %error, jobs = held.len(), "leases could not be renewed"),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Handlers against real servers: each runs through the engine, as in production.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod auto_end_sessions;
+mod cleanup;
+mod close_stale_attendance;
+mod control;
+mod engine;
+mod finalize_session;
+mod import_recording;
+mod process_webhook;
+mod send_invitation;
+mod storage;
+mod support;
+mod sync_recordings;
