@@ -1,0 +1,99 @@
+//! What has to happen all the time, whoever does it: due jobs into Redis, jobs of dead workers back
+//! into the queue, due mails into jobs. Any number of schedulers may do it at once.
+
+use std::{sync::Arc, time::Duration};
+
+use shared::{
+    db::reminders,
+    jobs::Queue,
+    queue::{Dispatcher, Tx, ledger, redis::RedisQueues, relay},
+};
+use sqlx::PgPool;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Health;
+
+/// A delayed job starts at most this long after its time (plus the way to the worker).
+const RELAY_EVERY: Duration = Duration::from_millis(250);
+/// A killed worker's jobs come back after their lease plus at most this.
+const RESCUE_EVERY: Duration = Duration::from_secs(1);
+/// Due mails become jobs this often, this many per step.
+const REMINDERS_EVERY: Duration = Duration::from_millis(500);
+const REMINDERS_STEP: i64 = 1_000;
+
+#[derive(Clone)]
+pub struct Duties {
+    pub db: PgPool,
+    pub redis: RedisQueues,
+    pub dispatcher: Dispatcher,
+    pub health: Arc<Health>,
+}
+
+impl Duties {
+    /// All duties, until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let relay = every(RELAY_EVERY, &shutdown, "relay", || self.relay());
+        let rescue = every(RESCUE_EVERY, &shutdown, "rescue", || self.rescue());
+        let reminders = every(REMINDERS_EVERY, &shutdown, "reminders", || self.enqueue_reminders());
+        tokio::join!(relay, rescue, reminders);
+    }
+
+    async fn relay(&self) -> anyhow::Result<()> {
+        for queue in Queue::ALL {
+            relay::refill(&self.db, &self.redis, queue).await?;
+        }
+        self.health.beat();
+        Ok(())
+    }
+
+    async fn rescue(&self) -> anyhow::Result<()> {
+        for job in ledger::rescue(&self.db).await? {
+            metrics::counter!("jobs_rescued_total", "kind" => job.kind.clone(), "state" => job.state.clone())
+                .increment(1);
+            tracing::warn!(job.id = %job.id, job.kind, job.state, job.crashes, "the worker of a job died");
+        }
+        Ok(())
+    }
+
+    async fn enqueue_reminders(&self) -> anyhow::Result<()> {
+        loop {
+            let mut tx = Tx::begin(&self.db, &self.dispatcher).await?;
+            let due = reminders::enqueue_due(&mut tx, REMINDERS_STEP).await?;
+            tx.commit().await?;
+            if due < REMINDERS_STEP as usize {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Repeats a duty; an outage is logged when it begins and when it ends, not every time.
+async fn every<F>(period: Duration, shutdown: &CancellationToken, duty: &'static str, mut step: impl FnMut() -> F)
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let mut tick = tokio::time::interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        match step().await {
+            Ok(()) if failing => {
+                failing = false;
+                tracing::info!(duty, "works again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                metrics::counter!("scheduler_failures_total", "duty" => duty).increment(1);
+                if !failing {
+                    tracing::error!(duty, error = format!("{error:#}"), "failed; trying again until it works");
+                }
+                failing = true;
+            }
+        }
+    }
+}
