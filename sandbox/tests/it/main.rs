@@ -1,0 +1,14 @@
+//! Tests of the servers themselves and of the whole system.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
+
+mod faults;
+mod kills;
+mod mails;
+mod program;
+mod recordings;
+mod servers;
+mod settings;
+mod storage;
+mod stories;
+mod support;
