@@ -1,7 +1,7 @@
 //! Counts what the outside saw, once everything has settled.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fmt,
     time::Duration,
 };
@@ -16,7 +16,9 @@ use super::{Accepted, Ledger, load::RECORDING_BYTES};
 const MAILS_EACH: usize = 2;
 /// Without any new effect for this long, everything that is to come has come: longer than a lease, a rescue and the
 /// first back-offs of a retry.
-const QUIET: Duration = Duration::from_secs(40);
+const QUIET: Duration = Duration::from_secs(90);
+/// So many of what is missing are named.
+const NAMED: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 pub struct Verdict {
@@ -29,6 +31,8 @@ pub struct Verdict {
     pub doubled_with_other_id: usize,
     pub doubled_objects: usize,
     pub unanswered: usize,
+    /// What is missing, by name.
+    pub missing: Vec<String>,
 }
 
 impl fmt::Display for Verdict {
@@ -42,7 +46,8 @@ impl fmt::Display for Verdict {
              {} mails with another one, {} objects",
             self.doubled_with_same_id, self.doubled_with_other_id, self.doubled_objects
         )?;
-        write!(f, "({} requests had no good answer; their effects are not judged)", self.unanswered)
+        write!(f, "({} requests had no good answer; their effects are not judged)", self.unanswered)?;
+        self.missing.iter().take(NAMED).try_for_each(|name| write!(f, "\nmissing   {name}"))
     }
 }
 
@@ -90,22 +95,29 @@ fn count(system: &System, accepted: &Accepted) -> Verdict {
         doubled_with_other_id: 0,
         doubled_objects: 0,
         unanswered: accepted.unanswered,
+        missing: Vec::new(),
     };
-    for address in accepted.sessions.iter().flat_map(|(_, addresses)| addresses) {
+    for (session, address) in accepted.sessions.iter().flat_map(|(id, all)| all.iter().map(move |one| (id, one))) {
         let got = mails.get(address);
         let different = got.map_or(0, BTreeMap::len);
         verdict.accepted_mails += MAILS_EACH;
         verdict.effects += different.min(MAILS_EACH);
-        verdict.lost += MAILS_EACH.saturating_sub(different);
+        if different < MAILS_EACH {
+            verdict.lost += MAILS_EACH - different;
+            verdict.missing.push(format!("a mail to {address} about session {session}"));
+        }
         verdict.doubled_with_other_id += different.saturating_sub(MAILS_EACH);
         verdict.doubled_with_same_id += got.map_or(0, |ids| ids.values().map(|n| n - 1).sum());
     }
     let objects = object_hashes(system);
-    let expected: BTreeSet<u64> = accepted.recordings.iter().map(|(_, seed)| *seed).collect();
-    for seed in expected {
+    let expected: BTreeMap<u64, &String> = accepted.recordings.iter().map(|(name, seed)| (*seed, name)).collect();
+    for (seed, name) in expected {
         let copies = objects.iter().filter(|hash| **hash == expected_hash(seed)).count();
         verdict.effects += copies.min(1);
-        verdict.lost += usize::from(copies == 0);
+        if copies == 0 {
+            verdict.lost += 1;
+            verdict.missing.push(format!("recording {name}"));
+        }
         verdict.doubled_objects += copies.saturating_sub(1);
     }
     verdict

@@ -91,11 +91,39 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     println!("No more faults after {faults}; settling …");
     let verdict = judge::judge(&system, &accepted).await?;
     println!("\n{verdict}");
+    if verdict.lost > 0 {
+        explain(&system).await?;
+    }
     let verdict = (verdict.lost, verdict.doubled_objects, verdict.doubled_with_other_id);
     if let Ok(system) = Arc::try_unwrap(system).map_err(|_| ()) {
         system.stop().await;
     }
     ensure!(verdict == (0, 0, 0), "something was lost or doubled");
+    Ok(())
+}
+
+/// Where something is missing, what the ledger says of it: for whoever looks for the fault, not for the verdict.
+async fn explain(system: &System) -> anyhow::Result<()> {
+    let db = sqlx::PgPool::connect(system.var("DATABASE_URL")).await?;
+    let jobs: Vec<(String, String, i32, i32, Option<String>)> = sqlx::query_as(
+        "select kind || ' ' || payload, state, attempt, crashes, errors -> -1 ->> 'error' from jobs \
+         where state in ('available', 'running', 'dead') and kind <> 'close-stale-attendance' order by id limit 50",
+    )
+    .fetch_all(&db)
+    .await?;
+    println!("\njobs that are not done:");
+    for (job, state, attempt, crashes, error) in jobs {
+        println!("  {state} {job}: attempt {attempt}, {crashes} crashes, {}", error.unwrap_or_default());
+    }
+    let mails: Vec<(String, String, Option<String>)> = sqlx::query_as(
+        "select mail || ' to ' || person_id, state, note from reminders where state <> 'sent' order by id limit 50",
+    )
+    .fetch_all(&db)
+    .await?;
+    println!("mails that are not sent:");
+    for (mail, state, note) in mails {
+        println!("  {state} {mail}: {}", note.unwrap_or_default());
+    }
     Ok(())
 }
 

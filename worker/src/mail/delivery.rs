@@ -48,24 +48,24 @@ pub async fn deliver(state: &State, ctx: &Ctx, id: ReminderId, kind: MailKind) -
     let words = render(kind, lang(&due), &context(state, &due, &session, now)).context("the mail's words")?;
     let event = calendar_event(state, kind, &due, address, &session);
     let mail = Mail {
-        to_name: &due.name,
-        to_address: address,
+        to_name: due.name.clone(),
+        to_address: address.clone(),
         id: id.to_string(),
         date: now,
         lang: lang(&due),
-        words: &words,
+        words,
         calendar: (event.to_ics(), event.method_name()),
     };
     // Committed before anything is sent: from here on nobody takes the mail back.
     if !reminders::claim(&state.db, id, (ctx.lease.id, ctx.lease.token)).await? {
         return Ok(Done::nothing());
     }
-    match state.mailer.send(&mail).await {
-        Ok(()) => {
-            // The mail is out: not to know it later would send it twice, so this waits for Postgres to come back.
-            with_patience(|| reminders::mark_sent(&state.db, id))
-                .await
-                .context("a mail that was sent is not marked")?;
+    // The mail is out by then: not to know it later would send it twice, so this waits for Postgres to come back.
+    let db = state.db.clone();
+    let mark = async move { with_patience(|| reminders::mark_sent(&db, id)).await };
+    match state.mailer.send(&mail, mark).await {
+        Ok(marked) => {
+            marked.context("a mail that was sent is not marked")?;
             count(kind, "sent");
             Ok(Done::nothing())
         }

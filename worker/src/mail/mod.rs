@@ -13,6 +13,7 @@ use lettre::{
     },
     transport::smtp::PoolConfig,
 };
+use tracing::Instrument;
 
 use crate::config::MailConfig;
 
@@ -35,14 +36,14 @@ pub struct Mailer {
 
 /// One mail to one person.
 #[derive(Debug, Clone)]
-pub struct Mail<'a> {
-    pub to_name: &'a str,
-    pub to_address: &'a str,
+pub struct Mail {
+    pub to_name: String,
+    pub to_address: String,
     /// The part of the Message-ID before the `@`: the same for every attempt, so that a double can be recognised.
     pub id: String,
     pub date: DateTime<Utc>,
     pub lang: Lang,
-    pub words: &'a Rendered,
+    pub words: Rendered,
     /// iCalendar text and its METHOD.
     pub calendar: (String, &'static str),
 }
@@ -83,23 +84,37 @@ impl Mailer {
     }
 
     /// Sends one mail: text, HTML and the calendar entry as alternatives, the entry as a file as well, since mail
-    /// programs differ in which of the two they show.
+    /// programs differ in which of the two they show. Once the mail server has taken it, `sent` runs; its outcome is
+    /// the answer.
+    ///
+    /// Both go on when the caller is dropped half-way. lettre 0.11 puts the connection of a dropped `send` back into its
+    /// pool in the middle of the conversation, where the next mail takes this one's replies for its own: it would
+    /// count as sent when it was not (`worker/tests/it/mailer.rs`).
     ///
     /// # Errors
     /// See [`SendError`].
-    pub async fn send(&self, mail: &Mail<'_>) -> Result<(), SendError> {
+    pub async fn send<T: Send + 'static>(
+        &self,
+        mail: &Mail,
+        sent: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, SendError> {
         let message = self.compose(mail).map_err(|e| SendError::Permanent(format!("{e:#}")))?;
-        match self.transport.send(message).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_about_the_mail(error.status().map(u16::from)) => {
-                Err(SendError::Permanent(error.to_string()))
+        let transport = self.transport.clone();
+        let sending = async move {
+            match transport.send(message).await {
+                Ok(_) => Ok(sent.await),
+                Err(error) if is_about_the_mail(error.status().map(u16::from)) => {
+                    Err(SendError::Permanent(error.to_string()))
+                }
+                // lettre's own words name the cause already.
+                Err(error) => Err(SendError::Transient(error.to_string())),
             }
-            // lettre's own words name the cause already.
-            Err(error) => Err(SendError::Transient(error.to_string())),
-        }
+        };
+        let sending = tokio::spawn(sending.in_current_span());
+        sending.await.unwrap_or_else(|error| Err(SendError::Transient(error.to_string())))
     }
 
-    fn compose(&self, mail: &Mail<'_>) -> anyhow::Result<Message> {
+    fn compose(&self, mail: &Mail) -> anyhow::Result<Message> {
         let address = mail.to_address.trim().parse().context("the person's address")?;
         // A line break would begin a header; lettre panics at it.
         let name = mail.to_name.replace(char::is_control, " ");
@@ -157,14 +172,13 @@ mod tests {
     }
 
     fn formatted(to_name: &str, to_address: &str) -> anyhow::Result<String> {
-        let words = words();
         let mail = Mail {
-            to_name,
-            to_address,
+            to_name: to_name.into(),
+            to_address: to_address.into(),
             id: "0190".into(),
             date: "2026-11-27T06:00:00Z".parse()?,
             lang: Lang::Tr,
-            words: &words,
+            words: words(),
             calendar: ("BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n".into(), "REQUEST"),
         };
         Ok(String::from_utf8(mailer("Live <live@example.org>")?.compose(&mail)?.formatted())?)

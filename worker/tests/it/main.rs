@@ -9,6 +9,7 @@ mod control;
 mod engine;
 mod finalize_session;
 mod import_recording;
+mod mailer;
 mod process_webhook;
 mod send_invitation;
 mod storage;
