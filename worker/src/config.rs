@@ -8,6 +8,8 @@ use shared::{
     jobs::Queue,
 };
 
+use crate::rates::Rates;
+
 /// Runs the background jobs of the live-session service. Start as many as you need: replicas share
 /// the work, and any of them may be killed at any time.
 #[derive(Debug, Clone, Parser)]
@@ -26,6 +28,11 @@ pub struct Config {
     /// Jobs at a time: one number for each queue, or per queue as live=16,notifications=8.
     #[arg(long, short = 'c', env = "WORKER_CONCURRENCY", default_value = "default=4,live=16,notifications=8")]
     pub concurrency: Concurrency,
+
+    /// Job starts per second over all workers, as mails=20,import-recording=0.5: what is beyond waits for its turn. Kinds
+    /// of jobs that are not named, and mails, are not limited.
+    #[arg(long, env = "WORKER_RATES", default_value = "")]
+    pub rate: Rates,
 
     /// Seconds that a claimed job belongs to its worker without renewal. A killed worker's jobs are
     /// taken over after this time.

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{backend::Delivery, caps::Caps, health::Pulse, run::Engine};
+use crate::{backend::Delivery, caps::Caps, health::Pulse, rates::Rates, run::Engine};
 
 /// Most ids per round trip.
 const BATCH: usize = 200;
@@ -44,6 +44,7 @@ pub struct Fetcher {
     pub queue: Queue,
     pub redis: RedisQueues,
     pub caps: Caps,
+    pub rates: Rates,
     pub slots: Arc<Semaphore>,
     pub worker: String,
     pub lease: Duration,
@@ -82,6 +83,7 @@ impl Fetcher {
                 self.refill_soon(&refilling);
             }
             let jobs = self.claim(&ids, &shutdown).await;
+            let jobs = self.rates.in_turn(&self.engine.state.db, jobs).await;
             self.deliver(jobs, slots, &sender).await;
         }
     }

@@ -30,6 +30,7 @@ pub mod handler;
 pub mod handlers;
 pub mod health;
 pub mod mail;
+pub mod rates;
 pub mod registry;
 pub mod run;
 pub mod running;
@@ -104,6 +105,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
             queue,
             redis: redis.clone(),
             caps: caps.clone(),
+            rates: config.rate.clone(),
             slots: Arc::new(Semaphore::new(slots)),
             worker: name.clone(),
             lease: config.lease(),

@@ -253,3 +253,23 @@ async fn slow_recordings_leave_room_for_everything_else_in_their_queue() {
     assert_eq!(count(&bench.db, "select count(*) from jobs where attempt <> 1").await, 0, "waiting uses no attempt");
     bench.system.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_holds_over_all_workers_and_puts_no_job_off_twice() {
+    const PER_SECOND: usize = 20;
+    let bench = Bench::new(2, &[("WORKER_RATES", "noop=20")]).await;
+    bench.enqueue(60, 0).await;
+    bench.all_done().await;
+    let starts: Vec<f64> =
+        sqlx::query_scalar("select extract(epoch from started_at)::float8 from jobs order by started_at")
+            .fetch_all(&bench.db)
+            .await
+            .expect("the starts");
+    // A turn may be taken late, by the rhythm of the relay, and so come closer to the next one.
+    let late = 0.5;
+    for (first, last) in starts.iter().zip(&starts[PER_SECOND..]) {
+        assert!(last - first > 1.0 - late, "{PER_SECOND} starts in {} s", last - first);
+    }
+    assert_eq!(count(&bench.db, "select count(*) from jobs where attempt <> 1 or lease_token > 2").await, 0);
+    bench.system.stop().await;
+}

@@ -84,6 +84,8 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const PRIORITY: i16 = 1;
     /// How many run at a time in one worker process, where they must leave slots to others.
     const MAX_RUNNING: Option<usize> = None;
+    /// The rate (`WORKER_RATES`) that limits it where one is set; several kinds may share one.
+    const RATE: &'static str = Self::NAME;
 
     /// While one job of this kind with this key waits or runs, a second is not stored.
     fn unique_key(&self) -> Option<String> {
@@ -96,6 +98,9 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     }
 }
 
+/// The rate that all mails share: a mail server counts them together.
+pub const MAILS: &str = "mails";
+
 /// One line of the table of all jobs.
 #[derive(Debug, Clone, Copy)]
 pub struct JobKind {
@@ -104,6 +109,7 @@ pub struct JobKind {
     pub max_attempts: i32,
     pub timeout: Duration,
     pub priority: i16,
+    pub rate: &'static str,
     /// Reads a payload that a person wrote.
     pub read: fn(Value) -> Result<NamedJob, String>,
 }
@@ -115,6 +121,7 @@ const fn kind<J: Job>() -> JobKind {
         max_attempts: J::MAX_ATTEMPTS,
         timeout: J::TIMEOUT,
         priority: J::PRIORITY,
+        rate: J::RATE,
         read: read::<J>,
     }
 }

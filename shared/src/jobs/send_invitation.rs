@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Job, Queue};
+use super::{Job, MAILS, Queue};
 use crate::domain::ids::ReminderId;
 
 macro_rules! mail_job {
@@ -16,6 +16,7 @@ macro_rules! mail_job {
         impl Job for $name {
             const NAME: &'static str = $kind;
             const QUEUE: Queue = Queue::Notifications;
+            const RATE: &'static str = MAILS;
 
             fn unique_key(&self) -> Option<String> {
                 Some(self.reminder_id.to_string())

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::ReminderId;
 
-use super::{Job, Queue};
+use super::{Job, MAILS, Queue};
 
 /// Send the reminder of one row of `reminders`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -14,6 +14,7 @@ impl Job for SendReminder {
     const NAME: &'static str = "send-reminder";
     const QUEUE: Queue = Queue::Notifications;
     const PRIORITY: i16 = 0;
+    const RATE: &'static str = MAILS;
 
     fn unique_key(&self) -> Option<String> {
         Some(self.reminder_id.to_string())

@@ -38,6 +38,8 @@ pub struct Claimed {
     pub traceparent: Option<String>,
     /// How long it was due before it was claimed.
     pub waited_seconds: f64,
+    /// It has waited for its turn (`rates`): it needs no other.
+    pub has_turn: bool,
 }
 
 impl Claimed {
@@ -63,15 +65,15 @@ pub async fn claim(
 ) -> sqlx::Result<Vec<Claimed>> {
     sqlx::query_as(
         "with picked as ( \
-             select id from jobs \
+             select id, turn_at from jobs \
              where id = any($1) and state = 'available' and run_at <= now() and kind = any($2) \
              and queue <> all (array(select queue from queue_states where paused_at is not null)) \
              order by id for update skip locked) \
          update jobs set state = 'running', attempt = attempt + 1, lease_token = lease_token + 1, \
-             lease_until = now() + make_interval(secs => $3), worker = $4, started_at = now(), cancel_requested = false \
+             lease_until = now() + make_interval(secs => $3), worker = $4, started_at = now(), cancel_requested = false, turn_at = null \
          from picked where jobs.id = picked.id \
          returning jobs.id, tenant_id, kind, payload, attempt, max_attempts, crashes, lease_token, traceparent, \
-             extract(epoch from now() - run_at)::float8 as waited_seconds",
+             extract(epoch from now() - run_at)::float8 as waited_seconds, picked.turn_at is not null as has_turn",
     )
     .bind(ids)
     .bind(kinds)

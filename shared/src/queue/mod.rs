@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod control;
 mod dispatcher;
 pub mod ledger;
+pub mod rates;
 pub mod redis;
 pub mod relay;
 mod tx;

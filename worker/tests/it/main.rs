@@ -11,6 +11,7 @@ mod finalize_session;
 mod import_recording;
 mod mailer;
 mod process_webhook;
+mod rates;
 mod send_invitation;
 mod storage;
 mod support;
