@@ -9,6 +9,7 @@ mod control;
 mod engine;
 mod finalize_session;
 mod import_recording;
+mod ledger_model;
 mod mailer;
 mod process_webhook;
 mod rates;
