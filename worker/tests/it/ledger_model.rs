@@ -341,6 +341,7 @@ impl Run<'_> {
 async fn whatever_happens_in_whichever_order_every_row_is_as_the_model_says() {
     let worker = TestWorker::new().await;
     for seed in 0..SEEDS {
+        println!("seed {seed}");
         sqlx::query("truncate jobs").execute(worker.db()).await.unwrap();
         let mut run = Run { worker: &worker, rng: StdRng::seed_from_u64(seed), model: Model::default() };
         for _ in 0..STEPS {
