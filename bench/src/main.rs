@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 mod chart;
 mod figures;
+mod history;
 mod install;
 mod latency;
 mod limits;
@@ -47,6 +48,10 @@ pub struct Arguments {
     /// Due jobs of the large backlog.
     #[arg(long)]
     backlog: Option<usize>,
+
+    /// Finished jobs beside which the ledger is measured.
+    #[arg(long)]
+    history: Option<usize>,
 
     /// Runs of each measurement.
     #[arg(long)]
@@ -85,6 +90,7 @@ pub enum Part {
     Latency,
     Idle,
     Backlog,
+    History,
     Limits,
 }
 
@@ -99,6 +105,10 @@ impl Arguments {
 
     fn backlog(&self) -> usize {
         self.backlog.unwrap_or(if self.quick { 200_000 } else { 1_000_000 })
+    }
+
+    fn history(&self) -> usize {
+        self.history.unwrap_or(if self.quick { 500_000 } else { 10_000_000 })
     }
 
     /// How long the measurements last that are not counted in jobs.

@@ -85,6 +85,16 @@ pub async fn drain(
     look: impl AsyncFnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Batch> {
     rig.clear().await?;
+    drain_beside(rig, jobs, sleep_ms, look).await
+}
+
+/// The same beside what is in the ledger.
+pub async fn drain_beside(
+    rig: &Rig,
+    jobs: usize,
+    sleep_ms: u64,
+    look: impl AsyncFnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Batch> {
     let worker = rig.service("worker", USUAL_LOG, problems_only()).await?;
     let scheduler = rig.service("scheduler", USUAL_LOG, problems_only()).await?;
     let batch = drain_with(rig, &worker, &scheduler, jobs, sleep_ms, look).await;

@@ -11,7 +11,7 @@ use shared::{
 };
 use sqlx::{Connection, PgConnection, postgres::PgRow};
 
-use crate::rig::Rig;
+use crate::{figures::number, rig::Rig};
 
 /// One statement under load.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -22,6 +22,15 @@ pub struct Plan {
     pub pages: u64,
     /// Its nodes on the table `jobs`, e.g. `Index Scan on jobs_available_idx`.
     pub nodes: Vec<String>,
+}
+
+impl Plan {
+    /// A row of the report.
+    pub fn line(&self, when: &str) -> (String, String) {
+        let nodes = self.nodes.join(", ");
+        let took = format!("{} ms, {} pages: {nodes}", number(self.milliseconds), self.pages);
+        (format!("{} {when}", self.statement), took)
+    }
 }
 
 /// Plans of `due_head`, `claim` and `complete` for what is in the ledger now. Nothing is changed.

@@ -7,6 +7,7 @@ use anyhow::Context;
 use crate::{
     chart,
     figures::{Spread, number},
+    history::History,
     limits::Limit,
     ours::{Batch, Idle},
     plans::Plan,
@@ -73,6 +74,7 @@ pub struct Own {
     pub commit_to_done: [Spread; 2],
     pub idle: Option<Idle>,
     pub backlog: Option<Backlog>,
+    pub history: Option<History>,
 }
 
 #[derive(Debug, Default, serde::Serialize)]
@@ -167,13 +169,12 @@ impl Report {
             }
             let ratio = backlog.large.cpu_per_job() / backlog.small.cpu_per_job();
             row("CPU per job, large against small", format!("{ratio:.2} ×"));
-            for plan in &backlog.plans {
-                let nodes = plan.nodes.join(", ");
-                row(
-                    &format!("{} at that backlog", plan.statement),
-                    format!("{} ms, {} pages: {nodes}", number(plan.milliseconds), plan.pages),
-                );
+            for (what, value) in backlog.plans.iter().map(|plan| plan.line("at that backlog")) {
+                row(&what, value);
             }
+        }
+        for (what, value) in own.history.iter().flat_map(History::lines) {
+            row(&what, value);
         }
         text
     }

@@ -5,6 +5,7 @@ use shared::clock::Clock;
 use crate::{
     Arguments, Part,
     figures::{Spread, number, percentile},
+    history,
     latency::{self, Latencies},
     limits,
     ours::{self, Batch},
@@ -98,6 +99,13 @@ async fn ours(arguments: &Arguments, rig: &Rig) -> anyhow::Result<(System, Own)>
     }
     if arguments.wants(Part::Backlog) {
         own.backlog = Some(backlog(arguments, rig).await?);
+    }
+    if arguments.wants(Part::History) {
+        println!("  a ledger with {} finished jobs …", number(arguments.history() as f64));
+        let history = history::measure(rig, arguments.history(), SMALL_BACKLOG).await?;
+        tell("drain, without a past", &history.without);
+        tell("drain, with it", &history.with);
+        own.history = Some(history);
     }
     Ok((system, own))
 }
