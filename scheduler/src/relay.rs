@@ -1,7 +1,7 @@
 //! What has to happen all the time, whoever does it: due jobs into Redis, jobs of dead workers back
 //! into the queue, due mails into jobs. Any number of schedulers may do it at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use shared::{
     db::reminders,
@@ -9,7 +9,7 @@ use shared::{
     queue::{Dispatcher, Tx, ledger, redis::RedisQueues, relay},
 };
 use sqlx::PgPool;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
@@ -18,6 +18,11 @@ use crate::health::Health;
 const RELAY_EVERY: Duration = Duration::from_millis(250);
 /// A killed worker's jobs come back after their lease plus at most this.
 const RESCUE_EVERY: Duration = Duration::from_secs(1);
+/// While Postgres is away no worker can renew a lease. When it is back, those that live get so long to do it, before their
+/// jobs count as a dead worker's.
+const RENEWAL_GRACE: Duration = Duration::from_secs(4);
+/// Without an answer for so long, it was away.
+const OUTAGE: Duration = Duration::from_secs(2);
 /// Due mails become jobs this often, this many per step.
 const REMINDERS_EVERY: Duration = Duration::from_millis(500);
 const REMINDERS_STEP: i64 = 1_000;
@@ -34,7 +39,8 @@ impl Duties {
     /// All duties, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let relay = every(RELAY_EVERY, &shutdown, "relay", || self.relay());
-        let rescue = every(RESCUE_EVERY, &shutdown, "rescue", || self.rescue());
+        let contact = Cell::new(None);
+        let rescue = every(RESCUE_EVERY, &shutdown, "rescue", || self.rescue(&contact));
         let reminders = every(REMINDERS_EVERY, &shutdown, "reminders", || self.enqueue_reminders());
         tokio::join!(relay, rescue, reminders);
     }
@@ -47,7 +53,13 @@ impl Duties {
         Ok(())
     }
 
-    async fn rescue(&self) -> anyhow::Result<()> {
+    async fn rescue(&self, contact: &Cell<Option<Contact>>) -> anyhow::Result<()> {
+        sqlx::query("select 1").execute(&self.db).await?;
+        let now = Contact::now(contact.get(), Instant::now());
+        contact.set(Some(now));
+        if now.is_fresh() {
+            return Ok(());
+        }
         for job in ledger::rescue(&self.db).await? {
             metrics::counter!("jobs_rescued_total", "kind" => job.kind.clone(), "state" => job.state.clone())
                 .increment(1);
@@ -65,6 +77,27 @@ impl Duties {
                 return Ok(());
             }
         }
+    }
+}
+
+/// How long Postgres has been there.
+#[derive(Debug, Clone, Copy)]
+struct Contact {
+    last: Instant,
+    /// When it came back; `None` while it was never missed.
+    back_at: Option<Instant>,
+}
+
+impl Contact {
+    /// Postgres has just answered.
+    fn now(before: Option<Self>, now: Instant) -> Self {
+        let missed = before.is_some_and(|before| now - before.last > OUTAGE);
+        let back_at = if missed { Some(now) } else { before.and_then(|before| before.back_at) };
+        Self { last: now, back_at }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.back_at.is_some_and(|back_at| self.last - back_at < RENEWAL_GRACE)
     }
 }
 
@@ -95,5 +128,25 @@ where
                 failing = true;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_an_outage_leases_can_be_renewed_before_anybody_is_taken_for_dead() {
+        let start = Instant::now();
+        let mut contact = None;
+        let fresh: Vec<bool> = [0, 1, 2, 9, 10, 12, 13, 14]
+            .into_iter()
+            .map(|second| {
+                let now = Contact::now(contact, start + Duration::from_secs(second));
+                contact = Some(now);
+                now.is_fresh()
+            })
+            .collect();
+        assert_eq!(fresh, [false, false, false, true, true, true, false, false]);
     }
 }

@@ -30,6 +30,9 @@ use crate::{
 /// another worker took the job over, the write is refused anyway.
 const OUTCOME_PATIENCE: Duration = Duration::from_secs(60);
 
+/// After leases could not be renewed.
+const RENEW_AGAIN: Duration = Duration::from_millis(500);
+
 /// How long a job that saw a worker die runs before the next such job may start.
 const QUARANTINE: Duration = Duration::from_secs(10);
 /// When a job that has to wait for that looks again.
@@ -271,8 +274,11 @@ pub async fn renew_leases(engine: Arc<Engine>, lease: Duration) {
                     }
                 }
             }
-            // The leases run on; if Postgres stays away, they are judged when it is back.
-            Err(error) => tracing::warn!(error = %error, jobs = held.len(), "leases could not be renewed"),
+            // The leases run on. When Postgres is back, the schedulers leave some seconds to renew them.
+            Err(error) => {
+                tracing::warn!(error = %error, jobs = held.len(), "leases could not be renewed; trying again");
+                tick.reset_after(RENEW_AGAIN);
+            }
         }
     }
 }

@@ -147,13 +147,14 @@ async fn what_strangers_put_into_redis_harms_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn running_jobs_write_their_outcomes_when_postgres_is_back() {
-    let bench = Bench::new(1, &[("JOB_LEASE", "20")]).await;
+async fn running_jobs_write_their_outcomes_when_postgres_is_back_after_longer_than_their_leases() {
+    let bench = Bench::new(1, &[]).await;
     let pid = bench.system.workers[0].process().pid();
-    bench.enqueue(8, 1_500).await;
+    bench.enqueue(2, 1_500).await;
+    bench.enqueue(6, 9_000).await;
     eventually("four jobs to run", async || bench.running().await == 4).await;
     bench.system.postgres.stop_immediate().await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
     bench.system.postgres.restart().await.expect("Postgres starts again");
     let db = database(&bench.system).await;
     eventually("every job to be done", async || count(&db, UNDONE).await == 0).await;
