@@ -14,6 +14,9 @@ use shared::{clock::Clock, domain::ids::JobId, jobs::Noop, queue::Tx};
 
 use crate::rig::{Rig, USUAL_LOG, problems_only};
 
+/// Over which delayed jobs are spread.
+const LATER: Duration = Duration::from_secs(10);
+
 /// Milliseconds, sorted.
 #[derive(Debug, Clone, Default)]
 pub struct Latencies {
@@ -83,6 +86,38 @@ pub async fn measure(rig: &Rig, rate: u32, time: Duration) -> anyhow::Result<Lat
         values.sort_by(f64::total_cmp);
     }
     Ok(latencies)
+}
+
+/// Jobs that are due later, at times of their own: by how much they start late, in milliseconds, sorted.
+///
+/// # Errors
+/// Also when one of them starts before its time.
+pub async fn lateness(rig: &Rig, jobs: u32) -> anyhow::Result<Vec<f64>> {
+    rig.clear().await?;
+    let worker = rig.service("worker", USUAL_LOG, problems_only()).await?;
+    let scheduler = rig.service("scheduler", USUAL_LOG, problems_only()).await?;
+    let mut tx = Tx::begin(&rig.pool, &rig.dispatcher).await?;
+    for n in 0..jobs {
+        tx.enqueue_in(&Noop::default(), Duration::from_millis(1_000) + LATER.mul_f64(f64::from(n) / f64::from(jobs)))
+            .await?;
+    }
+    tx.commit().await?;
+    let deadline = Instant::now() + LATER + Duration::from_secs(60);
+    let late = loop {
+        let late: Vec<f64> = sqlx::query_scalar(
+            "select extract(epoch from started_at - run_at)::float8 * 1000 from jobs where state = 'done' order by 1",
+        )
+        .fetch_all(&rig.pool)
+        .await?;
+        if late.len() >= jobs as usize {
+            break late;
+        }
+        ensure!(Instant::now() < deadline, "{} of {jobs} delayed jobs were done", late.len());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    tokio::join!(worker.stop(), scheduler.stop());
+    ensure!(late.first().is_some_and(|first| *first >= 0.0), "a job started {:?} ms late: too early", late.first());
+    Ok(late)
 }
 
 /// The worker writes a line when a job starts and one when its outcome is committed; each bears the time.

@@ -72,6 +72,8 @@ pub struct Own {
     pub commit_to_claim: [Spread; 2],
     pub commit_to_start: [Spread; 2],
     pub commit_to_done: [Spread; 2],
+    /// Delayed jobs start so long after their time, in milliseconds.
+    pub late_p50_p99_max: [f64; 3],
     pub idle: Option<Idle>,
     pub backlog: Option<Backlog>,
     pub history: Option<History>,
@@ -148,6 +150,10 @@ impl Report {
         row("enqueue committed to being claimed, p50 / p99 ms", pair(&own.commit_to_claim));
         row("enqueue committed to job started, claim committed, p50 / p99 ms", pair(&own.commit_to_start));
         row("enqueue committed to outcome committed, p50 / p99 ms", pair(&own.commit_to_done));
+        row(
+            "delayed jobs: started after their time by, p50 / p99 / max ms",
+            own.late_p50_p99_max.map(number).join(" / "),
+        );
         if let Some(idle) = &own.idle {
             let share = |role: &str| format!("{:.2} %", idle.used.of(role) / idle.used.seconds * 100.0);
             let mib = |bytes: u64| format!("{} MiB", number(bytes as f64 / f64::from(1 << 20)));

@@ -17,6 +17,8 @@ use crate::{
 
 /// Jobs per second while latency is measured.
 const LIGHT_LOAD: u32 = 20;
+/// Jobs whose time comes while they are watched.
+const DELAYED: u32 = 500;
 const SMALL_BACKLOG: usize = 10_000;
 
 /// Everything that `arguments` ask for.
@@ -131,6 +133,9 @@ async fn pick_up(arguments: &Arguments, rig: &Rig, system: &mut System, own: &mu
     own.commit_to_claim = of(|run| &run.commit_to_claim);
     own.commit_to_start = of(|run| &run.commit_to_start);
     own.commit_to_done = of(|run| &run.commit_to_done);
+    let late = latency::lateness(rig, DELAYED).await?;
+    own.late_p50_p99_max = [50.0, 99.0, 100.0].map(|p| percentile(&late, p));
+    println!("  delayed jobs: late by {:.0?} ms (p50, p99, max)", own.late_p50_p99_max);
     Ok(())
 }
 

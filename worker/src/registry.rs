@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use serde_json::Value;
-use shared::jobs::Queue;
+use shared::jobs::{Backoff, Queue};
 
 use crate::{
     handler::{Ctx, Done, Handler, JobError},
@@ -17,6 +17,7 @@ type Run = fn(Value, State, Ctx) -> Pin<Box<dyn Future<Output = Result<Done, Job
 pub struct Runner {
     pub queue: Queue,
     pub timeout: Duration,
+    pub backoff: Backoff,
     pub max_running: Option<usize>,
     pub(crate) run: Run,
 }
@@ -42,7 +43,8 @@ impl Registry {
                 job.run(&state, &ctx).await
             })
         };
-        let runner = Runner { queue: H::QUEUE, timeout: H::TIMEOUT, max_running: H::MAX_RUNNING, run };
+        let runner =
+            Runner { queue: H::QUEUE, timeout: H::TIMEOUT, backoff: H::BACKOFF, max_running: H::MAX_RUNNING, run };
         assert!(self.runners.insert(H::NAME, runner).is_none(), "two handlers are registered for {}", H::NAME);
         self
     }

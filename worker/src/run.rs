@@ -8,10 +8,8 @@ use std::{
 
 use shared::{
     domain::ids::JobId,
-    queue::{
-        backoff,
-        ledger::{self, Claimed, Lease, Unfinished},
-    },
+    jobs::Backoff,
+    queue::ledger::{self, Claimed, Lease, Unfinished},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -112,12 +110,13 @@ impl Engine {
                 failpoint::here(Place::AfterEffect, &job.kind);
                 Ending::Done(done)
             }
-            Ok(Ok(Err(error))) => Ending::Unfinished(decide(job, error)),
+            Ok(Ok(Err(error))) => Ending::Unfinished(decide(job, runner.backoff, error)),
             Ok(Err(join)) => match self.running.why_aborted(job.lease()) {
                 _ if join.is_panic() => {
                     let panic = join.into_panic();
                     let message = panic_message(panic.as_ref());
-                    Ending::Unfinished(decide(job, JobError::Retry(anyhow::anyhow!("panicked: {message}"))))
+                    let error = anyhow::anyhow!("panicked: {message}");
+                    Ending::Unfinished(decide(job, runner.backoff, JobError::Retry(error)))
                 }
                 Some(WhyAborted::Cancelled) => Ending::Unfinished(Unfinished::Cancelled),
                 Some(WhyAborted::LeaseLost | WhyAborted::GivenBack) | None => Ending::Lost,
@@ -125,7 +124,7 @@ impl Engine {
             Err(_) => {
                 abort.abort();
                 let error = anyhow::anyhow!("ran longer than its limit of {:?}", runner.timeout);
-                Ending::Unfinished(decide(job, JobError::Retry(error)))
+                Ending::Unfinished(decide(job, runner.backoff, JobError::Retry(error)))
             }
         }
     }
@@ -155,7 +154,8 @@ impl Engine {
                     // already and this write finds nothing to change.
                     Err(error) => {
                         let error = anyhow::Error::new(error).context("the job's effects could not be committed");
-                        self.write_unfinished(job, decide(job, JobError::Retry(error))).await
+                        let backoff = self.registry.get(&job.kind).map_or(Backoff::USUAL, |runner| runner.backoff);
+                        self.write_unfinished(job, decide(job, backoff, JobError::Retry(error))).await
                     }
                 }
             }
@@ -209,9 +209,9 @@ fn alone_at_first(quarantine: &Arc<Semaphore>) -> Option<Arc<Mutex<Option<OwnedS
 }
 
 /// The retry decision.
-fn decide(job: &Claimed, error: JobError) -> Unfinished {
+fn decide(job: &Claimed, backoff: Backoff, error: JobError) -> Unfinished {
     match error {
-        JobError::Retry(error) => Unfinished::Retry { error: format!("{error:#}"), wait: backoff::after(job.attempt) },
+        JobError::Retry(error) => Unfinished::Retry { error: format!("{error:#}"), wait: backoff.after(job.attempt) },
         JobError::Snooze(wait, reason) => Unfinished::Snooze { reason: Some(reason), wait },
         JobError::Fail(error) => Unfinished::Fail { error: format!("{error:#}") },
     }

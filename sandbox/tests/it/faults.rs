@@ -274,3 +274,17 @@ async fn a_rate_holds_over_all_workers_and_puts_no_job_off_twice() {
     assert_eq!(count(&bench.db, "select count(*) from jobs where attempt <> 1 or lease_token > 2").await, 0);
     bench.system.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_job_waits_in_the_ledger_and_never_starts_before_its_time() {
+    let bench = Bench::new(1, &[]).await;
+    let mut tx = Tx::begin(&bench.db, &bench.dispatcher).await.expect("a transaction");
+    for n in 0..40 {
+        tx.enqueue_in(&Noop::default(), Duration::from_millis(500 + n * 50)).await.expect("enqueued");
+    }
+    tx.commit().await.expect("committed");
+    assert_eq!(bench.redis.depth(Queue::Default).await.expect("Redis answers"), 0, "the future is not in Redis");
+    bench.all_done().await;
+    assert_eq!(count(&bench.db, "select count(*) from jobs where started_at < run_at").await, 0);
+    bench.system.stop().await;
+}

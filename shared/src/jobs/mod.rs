@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::domain::ids::TenantId;
 
 mod auto_end_sessions;
+mod backoff;
 mod cleanup;
 mod close_stale_attendance;
 mod finalize_session;
@@ -21,6 +22,7 @@ mod send_reminder;
 mod sync_recordings;
 
 pub use auto_end_sessions::AutoEndSessions;
+pub use backoff::Backoff;
 pub use cleanup::Cleanup;
 pub use close_stale_attendance::CloseStaleAttendance;
 pub use finalize_session::FinalizeSession;
@@ -75,9 +77,10 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Stored in the ledger; kebab-case; never changed, because rows with it may be waiting.
     const NAME: &'static str;
     const QUEUE: Queue;
-    /// Starts before it becomes a dead letter. With the back-off of `queue::backoff` ten starts span
-    /// about ten hours.
+    /// Starts before it becomes a dead letter.
     const MAX_ATTEMPTS: i32 = 10;
+    /// The waits between them.
+    const BACKOFF: Backoff = Backoff::USUAL;
     /// A run longer than this is ended and counted as failed.
     const TIMEOUT: Duration = Duration::from_secs(60);
     /// 0 first … 3 last.

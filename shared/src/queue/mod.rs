@@ -4,7 +4,6 @@
 //! [`Dispatcher`] pushes its id to Redis. Whatever was not pushed, or was lost there, is pushed by
 //! [`relay`], which keeps the head of each queue in Redis. Workers claim rows through [`ledger`].
 
-pub mod backoff;
 pub mod control;
 mod dispatcher;
 pub mod ledger;
