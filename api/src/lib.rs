@@ -83,8 +83,8 @@ pub async fn check(config: &Config) -> anyhow::Result<()> {
     checks.add("address", can_listen(config.api_addr, "API_ADDR").await);
     checks.add("Postgres", db::connect(&config.database, "api --check").await);
     let redis = async {
-        let redis = RedisQueues::connect(&config.redis.redis_url, &config.redis.redis_prefix)?;
-        redis.ping().await
+        let redis = RedisQueues::open(&config.redis)?;
+        anyhow::Ok(redis.ping().await?)
     };
     checks.add("Redis (REDIS_URL)", redis.await);
     checks.add("object store (settings; `worker --check` asks it)", Storage::new(&config.storage));
@@ -93,7 +93,7 @@ pub async fn check(config: &Config) -> anyhow::Result<()> {
 
 async fn state(config: Config) -> anyhow::Result<AppState> {
     let db = db::connect(&config.database, "api").await?;
-    let redis = RedisQueues::connect(&config.redis.redis_url, &config.redis.redis_prefix)?;
+    let redis = RedisQueues::open(&config.redis)?;
     let handle = shared::telemetry::init_metrics();
     Ok(AppState {
         dispatcher: Dispatcher::start(redis.clone()),

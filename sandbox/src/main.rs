@@ -134,7 +134,7 @@ async fn operate(dir: &Path, what: &str, passed: Vec<String>) -> anyhow::Result<
         Err(_) => anyhow::bail!("no sandbox runs in {}; start one with `cargo run` in another terminal", dir.display()),
     }
     match worker::cli::parse(arguments) {
-        Invocation::Control(command) => worker::cli::run(command).await,
+        Invocation::Control(command) => worker::cli::run(*command).await,
         Invocation::Serve(_) => anyhow::bail!("{what} is no command of the worker"),
     }
 }
@@ -205,7 +205,7 @@ async fn service(name: &str, arguments: Vec<String>) -> anyhow::Result<()> {
         "worker" => {
             let config = match worker::cli::parse(arguments) {
                 Invocation::Serve(config) => *config,
-                Invocation::Control(command) => return worker::cli::run(command).await,
+                Invocation::Control(command) => return worker::cli::run(*command).await,
             };
             shared::telemetry::init_logs(config.telemetry.log_format, &config.telemetry.log_filter)?;
             worker::run(config, shutdown).await

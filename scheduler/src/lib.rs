@@ -32,7 +32,7 @@ pub async fn check(config: Config) -> anyhow::Result<()> {
     let pool = db::connect(&config.database, "scheduler").await?;
     let now: chrono::DateTime<chrono::Utc> = sqlx::query_scalar("select now()").fetch_one(&pool).await?;
     println!("ok     Postgres");
-    RedisQueues::connect(&config.redis.redis_url, &config.redis.redis_prefix)?.ping().await.context("Redis")?;
+    RedisQueues::open(&config.redis)?.ping().await.context("Redis")?;
     println!("ok     Redis");
     for schedule in &schedules {
         match schedule.cron.next(now) {
@@ -49,8 +49,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let schedules = schedules::from_env()?;
     let db = db::connect(&config.database, "scheduler").await?;
     db::MIGRATOR.run(&db).await.context("cannot apply the migrations")?;
-    let redis = RedisQueues::connect(&config.redis.redis_url, &config.redis.redis_prefix)
-        .context("REDIS_URL; example of a right value: redis://localhost:6379/0")?;
+    let redis = RedisQueues::open(&config.redis)?;
     let dispatcher = Dispatcher::start(redis.clone());
     let health = Health::new(metrics);
 

@@ -52,8 +52,7 @@ use {
 /// Connects everything that handlers use.
 pub async fn connect(config: Config) -> anyhow::Result<(State, RedisQueues)> {
     let db = db::connect(&config.database, "worker").await?;
-    let redis = RedisQueues::connect(&config.redis.redis_url, &config.redis.redis_prefix)
-        .context("REDIS_URL; example of a right value: redis://localhost:6379/0")?;
+    let redis = RedisQueues::open(&config.redis)?;
     let state = State::new(config, db, Dispatcher::start(redis.clone())).await?;
     Ok((state, redis))
 }
@@ -70,8 +69,8 @@ pub async fn check(config: Config) -> anyhow::Result<()> {
     checks.add("address", can_listen(config.health_addr, "WORKER_HEALTH_ADDR").await);
     checks.add("Postgres", db::connect(&config.database, "worker --check").await);
     let redis = async {
-        let redis = RedisQueues::connect(&config.redis.redis_url, &config.redis.redis_prefix)?;
-        redis.ping().await
+        let redis = RedisQueues::open(&config.redis)?;
+        anyhow::Ok(redis.ping().await?)
     };
     checks.add("Redis (REDIS_URL)", redis.await);
     checks.add("object store", Storage::new(&config.storage).await.check().await);

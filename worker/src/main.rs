@@ -10,7 +10,7 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let config = match cli::parse(std::env::args_os()) {
         Invocation::Serve(config) => *config,
-        Invocation::Control(command) => return cli::run(command).await,
+        Invocation::Control(command) => return cli::run(*command).await,
     };
     shared::telemetry::init_logs(config.telemetry.log_format, &config.telemetry.log_filter)?;
     if config.check {

@@ -9,6 +9,7 @@ mod dispatcher;
 pub mod ledger;
 pub mod rates;
 pub mod redis;
+mod redis_server;
 pub mod relay;
 mod tx;
 

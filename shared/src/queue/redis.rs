@@ -4,15 +4,15 @@
 //! that an idle worker waits without polling. Redis may forget everything at any time: the relay
 //! writes it again from the ledger. Keys carry a hash tag, so that a cluster keeps each on one node.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use ::redis::{
-    AsyncConnectionConfig, Client, RedisError, RedisResult, Script, ServerErrorKind,
-    aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
-};
+use ::redis::{Cmd, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, aio::MultiplexedConnection};
+use anyhow::{Context, anyhow};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::jobs::Queue;
+use super::redis_server::RedisServer;
+use crate::{config::RedisConfig, jobs::Queue};
 
 /// How many ids of one queue Redis holds at most before producers leave the pushing to the relay.
 /// Bounds Redis' memory (about 1 MB per queue) whatever the backlog.
@@ -53,23 +53,58 @@ impl Entry {
 /// The Redis side of the queues, shared by all who push.
 #[derive(Clone)]
 pub struct RedisQueues {
-    client: Client,
-    connection: ConnectionManager,
+    server: RedisServer,
     prefix: String,
+    /// To where each queue is; in a cluster that may be three nodes.
+    connections: Arc<[Mutex<Option<MultiplexedConnection>>; Queue::ALL.len()]>,
 }
 
 impl RedisQueues {
-    /// Connects; `prefix` keeps deployments that share a Redis apart. When Redis is down this still
-    /// succeeds: it reconnects by itself and the relay catches up.
-    pub fn connect(url: &str, prefix: &str) -> RedisResult<Self> {
-        let client = Client::open(url)?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(Duration::from_secs(2)))
-            .set_number_of_retries(1)
-            .set_max_delay(Duration::from_secs(1));
-        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
-        Ok(Self { client, connection, prefix: prefix.to_owned() })
+    /// By the settings.
+    ///
+    /// # Errors
+    /// Settings that are wrong. When Redis is down this still succeeds: it connects when it is needed, and the relay
+    /// catches up.
+    pub fn open(config: &RedisConfig) -> anyhow::Result<Self> {
+        let read = |file: &std::path::PathBuf| {
+            std::fs::read(file).with_context(|| format!("REDIS_CA_FILE: cannot read {}", file.display()))
+        };
+        let authority = config.redis_ca_file.as_ref().map(read).transpose()?;
+        let server = RedisServer::parse(&config.redis_url, authority).map_err(|error| anyhow!("REDIS_URL: {error}"))?;
+        Ok(Self { server, prefix: config.redis_prefix.clone(), connections: Arc::default() })
+    }
+
+    /// Without settings; `prefix` keeps deployments that share a Redis apart.
+    ///
+    /// # Errors
+    /// A wrong address.
+    pub fn connect(url: &str, prefix: &str) -> anyhow::Result<Self> {
+        Self::open(&RedisConfig { redis_url: url.to_owned(), redis_prefix: prefix.to_owned(), redis_ca_file: None })
+    }
+
+    /// To where the queue is.
+    async fn connection(&self, queue: Queue) -> RedisResult<MultiplexedConnection> {
+        let mut held = self.connections[queue as usize].lock().await;
+        if let Some(connection) = &*held {
+            return Ok(connection.clone());
+        }
+        let connection = self.server.connect(&self.key(queue), RESPONSE_TIMEOUT).await?;
+        Ok(held.insert(connection).clone())
+    }
+
+    /// After an error the next command goes over a new connection: this one may be half dead, or lead to a server that is
+    /// no primary any more.
+    async fn forget_after_error<T>(&self, queue: Queue, result: RedisResult<T>) -> RedisResult<T> {
+        if result.is_err() {
+            self.connections[queue as usize].lock().await.take();
+        }
+        result
+    }
+
+    async fn send<T: FromRedisValue>(&self, queue: Queue, command: &Cmd) -> RedisResult<T> {
+        let mut connection = self.connection(queue).await?;
+        let answer = command.query_async(&mut connection).await;
+        self.forget_after_error(queue, answer).await
     }
 
     /// The sorted set of a queue.
@@ -79,44 +114,48 @@ impl RedisQueues {
 
     /// Pushes ids. Known ids stay as they are; ids beyond [`SLICE`] are left to the relay.
     pub async fn push(&self, queue: Queue, entries: &[Entry]) -> RedisResult<()> {
-        let key = self.key(queue);
-        let script = Script::new(PUSH);
+        let (key, script) = (self.key(queue), Script::new(PUSH));
+        let mut connection = self.connection(queue).await?;
         for chunk in entries.chunks(PUSH_CHUNK) {
             let mut call = script.key(&key);
             call.arg(SLICE);
             for entry in chunk {
                 call.arg(entry.score()).arg(entry.id.to_string());
             }
-            let _: i64 = call.invoke_async(&mut self.connection.clone()).await?;
+            let pushed: RedisResult<i64> = call.invoke_async(&mut connection).await;
+            self.forget_after_error(queue, pushed).await?;
         }
         Ok(())
     }
 
     /// How many ids wait in Redis.
     pub async fn depth(&self, queue: Queue) -> RedisResult<usize> {
-        ::redis::cmd("ZCARD").arg(self.key(queue)).query_async(&mut self.connection.clone()).await
+        self.send(queue, ::redis::cmd("ZCARD").arg(self.key(queue))).await
     }
 
     /// Removes a queue's key when somebody made it something else than a sorted set, which would stop the queue; what
     /// the queue held is pushed again by the relay.
     pub async fn remove_foreign_key(&self, queue: Queue) -> RedisResult<()> {
-        ::redis::cmd("UNLINK").arg(self.key(queue)).query_async(&mut self.connection.clone()).await
+        self.send(queue, ::redis::cmd("UNLINK").arg(self.key(queue))).await
     }
 
-    /// Whether Redis answers.
+    /// Whether Redis answers, everywhere where queues are.
     pub async fn ping(&self) -> RedisResult<()> {
-        ::redis::cmd("PING").query_async(&mut self.connection.clone()).await
+        for queue in Queue::ALL {
+            let _: ::redis::Value = self.send(queue, &::redis::cmd("PING")).await?;
+        }
+        Ok(())
     }
 
     /// A connection of its own for blocking pops.
     pub fn popper(&self, queue: Queue) -> Popper {
-        Popper { client: self.client.clone(), key: self.key(queue), connection: None }
+        Popper { server: self.server.clone(), key: self.key(queue), connection: None }
     }
 }
 
 /// Takes ids out of one queue; waits on a connection of its own, because `BZMPOP` blocks it.
 pub struct Popper {
-    client: Client,
+    server: RedisServer,
     key: String,
     connection: Option<MultiplexedConnection>,
 }
@@ -136,12 +175,7 @@ impl Popper {
     async fn try_pop(&mut self, count: usize, wait: Duration) -> RedisResult<Vec<Uuid>> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(Duration::from_secs(2)))
-                    .set_response_timeout(Some(wait + RESPONSE_TIMEOUT));
-                none.insert(self.client.get_multiplexed_async_connection_with_config(&config).await?)
-            }
+            none => none.insert(self.server.connect(&self.key, wait + RESPONSE_TIMEOUT).await?),
         };
         // Members as bytes: a stranger's may be no text.
         let popped: Option<Popped> = ::redis::cmd("BZMPOP")

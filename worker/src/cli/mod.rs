@@ -6,7 +6,7 @@ use std::{ffi::OsString, io::Write as _, time::Duration};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Subcommand, ValueEnum};
 use shared::{
-    config::DatabaseConfig,
+    config::{DatabaseConfig, RedisConfig},
     db,
     jobs::Queue,
     queue::{Dispatcher, redis::RedisQueues, relay},
@@ -29,7 +29,7 @@ pub enum Invocation {
     /// To work.
     Serve(Box<Config>),
     /// For one command.
-    Control(Command),
+    Control(Box<Command>),
 }
 
 /// What an operator does by hand.
@@ -56,7 +56,7 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         .args_conflicts_with_subcommands(true);
     let matches = command.get_matches_from(arguments);
     let parsed = match matches.subcommand() {
-        Some(_) => Command::from_arg_matches(&matches).map(Invocation::Control),
+        Some(_) => Command::from_arg_matches(&matches).map(|command| Invocation::Control(Box::new(command))),
         None => Config::from_arg_matches(&matches).map(|config| Invocation::Serve(Box::new(config))),
     };
     parsed.unwrap_or_else(|error| error.exit())
@@ -95,6 +95,9 @@ struct Shared {
     /// First part of the keys in Redis.
     #[arg(long, env = "REDIS_PREFIX", default_value = "live-sessions", global = true)]
     redis_prefix: String,
+    /// PEM file with the authority that signed Redis' certificate, where it is none that browsers know.
+    #[arg(long, env = "REDIS_CA_FILE", global = true)]
+    redis_ca_file: Option<std::path::PathBuf>,
     /// How the answer looks.
     #[arg(long, short, value_enum, default_value = "table", global = true)]
     output: Output,
@@ -118,10 +121,11 @@ impl Shared {
         )?;
         let db = db::connect(&DatabaseConfig { database_url, database_pool: 2 }, "operator").await?;
         let redis = match self.redis_url.filter(|url| !url.is_empty()) {
-            Some(url) => Some(
-                RedisQueues::connect(&url, &self.redis_prefix)
-                    .context("REDIS_URL; example of a right value: redis://localhost:6379/0")?,
-            ),
+            Some(url) => Some(RedisQueues::open(&RedisConfig {
+                redis_url: url,
+                redis_prefix: self.redis_prefix,
+                redis_ca_file: self.redis_ca_file,
+            })?),
             None => None,
         };
         Ok(Context { db, redis, output: self.output, by: self.by })
