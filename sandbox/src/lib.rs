@@ -11,6 +11,7 @@ pub mod postgres;
 mod private;
 pub mod process;
 pub mod provision;
+pub mod proxy;
 pub mod random_bytes;
 pub mod recording_host;
 pub mod redis;

@@ -5,8 +5,10 @@
 mod faults;
 mod kills;
 mod mails;
+mod partitions;
 mod program;
 mod recordings;
+mod redis_topologies;
 mod servers;
 mod settings;
 mod storage;
