@@ -51,6 +51,7 @@ pub async fn measure(rig: &Rig, rows: usize, jobs: usize) -> anyhow::Result<Hist
         steps.push(started.elapsed().as_secs_f64() * 1e3);
     }
     rig.clear().await?;
+    steps.sort_by(f64::total_cmp);
     let (prune_p50, prune_max) = (percentile(&steps, 50.0), percentile(&steps, 100.0));
     Ok(History { rows, bytes, without, with, plans, prune_p50, prune_max })
 }

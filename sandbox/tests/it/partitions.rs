@@ -43,6 +43,7 @@ impl Service {
             .args(["service", kind, "--health-addr", &address])
             .envs(&system.env)
             .envs(env.iter().copied())
+            .stderr(std::process::Stdio::null())
             .spawn()
             .expect("it starts");
         Self { child, health: format!("http://{address}/readyz") }
