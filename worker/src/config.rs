@@ -39,6 +39,10 @@ pub struct Config {
     #[arg(long, env = "JOB_LEASE", default_value_t = 10, value_parser = clap::value_parser!(u64).range(3..=300))]
     pub job_lease: u64,
 
+    /// Seconds after which the process ends itself when jobs block its runtime, so that nothing else runs any more.
+    #[arg(long, env = "WORKER_STUCK_AFTER", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub stuck_after: u64,
+
     /// Seconds that running jobs have to finish after SIGTERM; then they are given back.
     #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 25)]
     pub shutdown_grace: u64,

@@ -1,6 +1,6 @@
 //! Named places where a test can kill the process: `FAILPOINTS=after_effect=send-reminder` ends it, as
-//! `kill -9` would, the first time that a job of this kind comes there; `*` means each kind once, `noop!` every time.
-//! What has fired is remembered as files in `FAILPOINTS_DIR`, so that the next process gets past it. Compiled in only
+//! `kill -9` would, the first time that a job of this kind comes there; `*` means each kind once, `noop!` every time,
+//! `noop~` blocks the thread instead. What has fired is remembered as files in `FAILPOINTS_DIR`, so that the next process gets past it. Compiled in only
 //! with the feature `failpoints`, which no production build has.
 
 /// The places, in the order of a job's way.
@@ -54,12 +54,19 @@ pub fn here(place: Place, kind: &str) {
     let Ok(wanted) = env::var("FAILPOINTS") else { return };
     let mut points =
         wanted.split(',').filter_map(|point| point.split_once('=')).filter(|(name, _)| *name == place.as_str());
-    let Some((_, for_kind)) = points.find(|(_, for_kind)| *for_kind == "*" || for_kind.trim_end_matches('!') == kind)
+    let Some((_, for_kind)) =
+        points.find(|(_, for_kind)| *for_kind == "*" || for_kind.trim_end_matches(['!', '~']) == kind)
     else {
         return;
     };
     let dir = env::var("FAILPOINTS_DIR").unwrap_or_else(|_| ".".to_owned());
     let fired = Path::new(&dir).join(format!("{}={kind}", place.as_str()));
+    if for_kind.ends_with('~') {
+        if File::create_new(fired).is_ok() {
+            std::thread::sleep(std::time::Duration::from_secs(3600));
+        }
+        return;
+    }
     if for_kind.ends_with('!') || File::create_new(fired).is_ok() {
         eprintln!("failpoint {} of {kind}: killing this process", place.as_str());
         // No unwinding, no destructors, no goodbye to Postgres or Redis.

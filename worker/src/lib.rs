@@ -36,6 +36,7 @@ pub mod run;
 pub mod running;
 pub mod state;
 pub mod storage;
+mod watchdog;
 
 pub use config::Config;
 use {
@@ -89,6 +90,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     // Unique per start: two processes never share a name, whatever the host is called.
     let name = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
     let engine = Engine::new(state, handlers::registry(), shutdown.clone());
+    watchdog::start(Duration::from_secs(config.stuck_after));
     let renewing = tokio::spawn(run::renew_leases(engine.clone(), config.lease()));
 
     let caps = Caps::of(&engine.registry);

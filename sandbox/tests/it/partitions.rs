@@ -202,6 +202,26 @@ async fn a_commit_whose_answer_is_lost_is_neither_repeated_nor_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_runtime_is_blocked_ends_itself_and_its_jobs_go_on_elsewhere() {
+    let fired = tempfile::tempdir().expect("a directory");
+    let fired = fired.path().to_str().expect("a path in UTF-8");
+    let blocked = [
+        ("FAILPOINTS", "before_effect=noop~"),
+        ("FAILPOINTS_DIR", fired),
+        ("TOKIO_WORKER_THREADS", "1"),
+        ("WORKER_STUCK_AFTER", "3"),
+    ];
+    let bench = Bench::new(&[]).await;
+    let mut stuck = Service::start(&bench.system, "worker", &blocked).ready().await;
+    bench.enqueue(4, 0).await;
+    eventually("it to end itself", async || stuck.child.try_wait().expect("its state").is_some()).await;
+    let next = Service::start(&bench.system, "worker", &blocked).ready().await;
+    bench.all_done().await;
+    drop(next);
+    bench.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rolling_restarts_lose_nothing_and_use_no_attempt() {
     const ROUNDS: usize = 10;
     let bench = Bench::new(&[("WORKER_CONCURRENCY", "4")]).await;
