@@ -171,7 +171,13 @@ impl IntoResponse for Error {
             Self::Problem(problem) => problem.into_response(),
             Self::Database(error) if is_unavailable(&error) => {
                 tracing::error!(request.id = current_request_id(), error = %error, "the database is not available");
-                unavailable("The database does not answer at the moment; nothing was changed.").into_response()
+                unavailable(match broke(&error) {
+                    true => {
+                        "The connection to the database broke: what was asked for is done as a whole or not at all."
+                    }
+                    false => "The database does not answer at the moment; nothing was changed.",
+                })
+                .into_response()
             }
             Self::Database(error) => internal(&error),
             Self::Internal(error) => internal(&format!("{error:#}")),
@@ -199,6 +205,16 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
             ["08", "28", "3D", "53", "57P"].iter().any(|class| code.starts_with(class))
                 || ["25006", "40001", "40P01", "55000", "55P03"].contains(&&*code)
         }),
+        _ => false,
+    }
+}
+
+/// Whether this may have been the answer to a commit, which nobody knows then.
+fn broke(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        // The server ended the connection.
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08")),
         _ => false,
     }
 }

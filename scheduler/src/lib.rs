@@ -25,6 +25,8 @@ use {health::Health, relay::Duties, schedules::Schedule};
 /// Ticks are looked for at least this often, so that an edited clock or a paused machine is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// What one round of ticks may take: a database that fell silent would be waited for without end.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Tests settings and connections and shows the schedules.
 pub async fn check(config: Config) -> anyhow::Result<()> {
@@ -85,13 +87,18 @@ async fn keep_ticking(
 ) {
     let mut failing = false;
     while !shutdown.is_cancelled() {
-        let sleep = match tick::run_due(db, dispatcher, schedules).await {
+        let round = async {
+            let round = tick::run_due(db, dispatcher, schedules).await?;
+            show(db, schedules).await;
+            anyhow::Ok(round)
+        };
+        let round = tokio::time::timeout(LIMIT, round).await.context("Postgres does not answer").flatten();
+        let sleep = match round {
             Ok(round) => {
                 if failing {
                     tracing::info!(duty = "ticks", "works again");
                 }
                 failing = false;
-                show(db, schedules).await;
                 round.next_in.map_or(LONGEST_SLEEP, |next| next.min(LONGEST_SLEEP))
             }
             Err(error) => {

@@ -3,6 +3,7 @@
 
 use std::{cell::Cell, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use shared::{
     db::reminders,
     jobs::Queue,
@@ -23,6 +24,8 @@ const RESCUE_EVERY: Duration = Duration::from_secs(1);
 const RENEWAL_GRACE: Duration = Duration::from_secs(4);
 /// Without an answer for so long, it was away.
 const OUTAGE: Duration = Duration::from_secs(2);
+/// What one step of a duty may take: a store that fell silent would be waited for without end.
+const LIMIT: Duration = Duration::from_secs(10);
 /// Due mails become jobs this often, this many per step.
 const REMINDERS_EVERY: Duration = Duration::from_millis(500);
 const REMINDERS_STEP: i64 = 1_000;
@@ -38,9 +41,9 @@ pub struct Duties {
 impl Duties {
     /// All duties, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        let relay = every(RELAY_EVERY, &shutdown, "relay", || self.relay());
+        let relay = every(RELAY_EVERY, &shutdown, "relay", || limited(self.relay()));
         let contact = Cell::new(None);
-        let rescue = every(RESCUE_EVERY, &shutdown, "rescue", || self.rescue(&contact));
+        let rescue = every(RESCUE_EVERY, &shutdown, "rescue", || limited(self.rescue(&contact)));
         let reminders = every(REMINDERS_EVERY, &shutdown, "reminders", || self.enqueue_reminders());
         tokio::join!(relay, rescue, reminders);
     }
@@ -70,9 +73,13 @@ impl Duties {
 
     async fn enqueue_reminders(&self) -> anyhow::Result<()> {
         loop {
-            let mut tx = Tx::begin(&self.db, &self.dispatcher).await?;
-            let due = reminders::enqueue_due(&mut tx, REMINDERS_STEP).await?;
-            tx.commit().await?;
+            let step = async {
+                let mut tx = Tx::begin(&self.db, &self.dispatcher).await?;
+                let due = reminders::enqueue_due(&mut tx, REMINDERS_STEP).await?;
+                tx.commit().await?;
+                anyhow::Ok(due)
+            };
+            let due = limited(step).await?;
             if due < REMINDERS_STEP as usize {
                 return Ok(());
             }
@@ -99,6 +106,10 @@ impl Contact {
     fn is_fresh(&self) -> bool {
         self.back_at.is_some_and(|back_at| self.last - back_at < RENEWAL_GRACE)
     }
+}
+
+async fn limited<T>(step: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::time::timeout(LIMIT, step).await.context("a store does not answer")?
 }
 
 /// Repeats a duty; an outage is logged when it begins and when it ends, not every time.

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use shared::queue::ledger::{self, Lease};
+use shared::{
+    db::limited,
+    queue::ledger::{self, Lease},
+};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,7 +58,7 @@ async fn write(db: &PgPool, batch: &mut Vec<(Lease, oneshot::Sender<bool>)>) {
     let leases: Vec<Lease> = batch.iter().map(|(lease, _)| *lease).collect();
     let mut wait = Duration::from_millis(50);
     let done = loop {
-        match ledger::complete(db, &leases).await {
+        match limited(ledger::complete(db, &leases)).await {
             Ok(done) => break done.into_iter().collect::<std::collections::HashSet<_>>(),
             Err(error) => {
                 tracing::warn!(error = %error, jobs = leases.len(), "jobs could not be marked done; trying again");

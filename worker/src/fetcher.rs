@@ -11,6 +11,7 @@ use std::{
 };
 
 use shared::{
+    db::{STATEMENT_LIMIT, limited, limited_to},
     jobs::Queue,
     queue::{
         ledger::{self, Claimed, Unfinished},
@@ -36,6 +37,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 /// How long a busy worker with many slots waits for more free ones before it claims for few: a claim costs
 /// nearly the same for one job as for a hundred.
 const LINGER: Duration = Duration::from_millis(1);
+/// Longer than other statements: the jobs of a claim that is given up, and carried out all the same, wait for the end
+/// of their leases.
+const CLAIM_LIMIT: Duration = Duration::from_secs(20);
 /// So many slots; with fewer, a moment of a free one is worth more than a claim.
 const MANY_SLOTS: usize = 32;
 
@@ -128,7 +132,8 @@ impl Fetcher {
         let db = &self.engine.state.db;
         let mut backoff = Duration::from_millis(50);
         let jobs = loop {
-            match ledger::claim(db, ids, &open, &self.worker, self.lease).await {
+            let claim = ledger::claim(db, ids, &open, &self.worker, self.lease);
+            match limited_to(CLAIM_LIMIT, claim).await {
                 Ok(jobs) => break jobs,
                 Err(error) => tracing::warn!(queue = %self.queue, error = %error, "cannot claim jobs; trying again"),
             }
@@ -138,11 +143,11 @@ impl Fetcher {
             }
         };
         if jobs.len() < ids.len() && !full.is_empty() {
-            self.postpone(ledger::postpone(db, ids, &full, FULL_WAIT).await);
+            self.postpone(limited(ledger::postpone(db, ids, &full, FULL_WAIT)).await);
         }
         if jobs.len() < ids.len() {
             // Taken by another worker, finished, cancelled, foreign, or of a newer version's kind.
-            match ledger::put_aside_unknown(db, ids, &kinds).await {
+            match limited(ledger::put_aside_unknown(db, ids, &kinds)).await {
                 Ok(0) => {}
                 Ok(jobs) => {
                     tracing::warn!(queue = %self.queue, jobs, "put jobs of unknown kinds aside for a newer worker")
@@ -158,7 +163,7 @@ impl Fetcher {
             let Ok(admission) = self.caps.admit(&job) else {
                 // More of a kind were claimed at once than may run.
                 let wait = Unfinished::Snooze { reason: None, wait: FULL_WAIT };
-                let given_back = ledger::unfinished(&self.engine.state.db, job.lease(), &wait).await;
+                let given_back = limited(ledger::unfinished(&self.engine.state.db, job.lease(), &wait)).await;
                 self.postpone(given_back.map(|_| 1));
                 continue;
             };
@@ -187,8 +192,10 @@ impl Fetcher {
         let (db, redis, queue) = (self.engine.state.db.clone(), self.redis.clone(), self.queue);
         let refilling = refilling.clone();
         tokio::spawn(async move {
-            if let Err(error) = relay::refill(&db, &redis, queue).await {
-                tracing::debug!(queue = %queue, error = %error, "cannot refill");
+            match tokio::time::timeout(STATEMENT_LIMIT, relay::refill(&db, &redis, queue)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::debug!(queue = %queue, error = %error, "cannot refill"),
+                Err(_) => tracing::debug!(queue = %queue, "cannot refill: a store does not answer"),
             }
             tokio::time::sleep(REFILL_PAUSE).await;
             refilling.store(false, Ordering::Relaxed);

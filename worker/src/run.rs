@@ -7,6 +7,7 @@ use std::{
 };
 
 use shared::{
+    db,
     domain::ids::JobId,
     jobs::Backoff,
     queue::ledger::{self, Claimed, Lease, Unfinished},
@@ -139,11 +140,11 @@ impl Engine {
                 if completed { "done" } else { lease_lost() }
             }
             Ending::Done(Done(Some(mut tx))) => {
-                let committed = match ledger::complete(&mut *tx, &[job.lease()]).await {
+                let committed = match db::limited(ledger::complete(&mut *tx, &[job.lease()])).await {
                     Ok(completed) if completed.is_empty() => return lease_lost(),
                     Ok(_) => {
                         failpoint::here(Place::BeforeCommit, &job.kind);
-                        tx.commit().await
+                        db::limited(tx.commit()).await
                     }
                     Err(error) => Err(error),
                 };
@@ -238,7 +239,7 @@ where
     let deadline = tokio::time::Instant::now() + OUTCOME_PATIENCE;
     let mut wait = Duration::from_millis(50);
     loop {
-        match write().await {
+        match db::limited(write()).await {
             Ok(value) => return Some(value),
             Err(error) if tokio::time::Instant::now() < deadline => {
                 tracing::warn!(error = %error, "Postgres does not take a write; trying again");
@@ -263,7 +264,7 @@ pub async fn renew_leases(engine: Arc<Engine>, lease: Duration) {
         if held.is_empty() {
             continue;
         }
-        match ledger::renew(&engine.state.db, &held, lease).await {
+        match db::limited(ledger::renew(&engine.state.db, &held, lease)).await {
             Ok(renewed) => {
                 let kept: std::collections::HashMap<JobId, bool> = renewed.into_iter().collect();
                 for lease in held {

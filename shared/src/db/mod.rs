@@ -1,7 +1,11 @@
 //! Functions on tables, one file per table; each takes an executor, so that several can share a
 //! transaction. No layer above: tests run against a real Postgres.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    str::FromStr,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, Connection as _, PgPool,
@@ -32,6 +36,35 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// hardly a statement meets a connection that died while nobody used it.
 const TRUSTED_FOR: Duration = Duration::from_millis(250);
 
+/// After a statement was given up, so many connections that come back to the pool have to answer within this time:
+/// their peer may have vanished without a word, and they would count as in use for ever.
+const SUSPECTS: u32 = 1_000;
+const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
+static SUSPECTS_LEFT: AtomicU32 = AtomicU32::new(0);
+
+/// How long the server keeps transactions, and with them the locks, of a process that vanished without a word.
+const ORPHANS: &str = "set idle_in_transaction_session_timeout = '60s'; set tcp_keepalives_idle = 30; \
+    set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3";
+
+/// What a statement may take whose answer is waited for without another limit.
+pub const STATEMENT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Gives a statement up after [`STATEMENT_LIMIT`]: the connection may have fallen silent. It may have been carried out
+/// all the same.
+pub async fn limited<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    limited_to(STATEMENT_LIMIT, statement).await
+}
+
+/// The same with a limit of its own.
+pub async fn limited_to<T>(limit: Duration, statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    // Lives until the return, and with it its connection: by then that is a suspect.
+    let mut statement = std::pin::pin!(statement);
+    tokio::time::timeout(limit, statement.as_mut()).await.unwrap_or_else(|_| {
+        SUSPECTS_LEFT.store(SUSPECTS, Ordering::SeqCst);
+        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "Postgres does not answer")))
+    })
+}
+
 /// Connects a pool. `process` is shown in `pg_stat_activity`.
 pub async fn connect(config: &DatabaseConfig, process: &str) -> anyhow::Result<PgPool> {
     const EXAMPLE: &str = "example of a right value: postgres://user:password@localhost:5432/live";
@@ -59,6 +92,19 @@ pub async fn connect(config: &DatabaseConfig, process: &str) -> anyhow::Result<P
                     connection.ping().await?;
                 }
                 Ok(true)
+            })
+        })
+        .after_connect(|connection, _| {
+            Box::pin(async move { sqlx::raw_sql(ORPHANS).execute(connection).await.map(|_| ()) })
+        })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                let suspect =
+                    SUSPECTS_LEFT.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                match suspect {
+                    Ok(_) => Ok(tokio::time::timeout(RETURN_TIMEOUT, connection.ping()).await.is_ok_and(|p| p.is_ok())),
+                    Err(_) => Ok(true),
+                }
             })
         })
         .acquire_timeout(Duration::from_secs(5))
