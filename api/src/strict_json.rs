@@ -55,7 +55,9 @@ impl<'de> Visitor<'de> for StrictVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
+        // JSON Schema 2020-12 §4.2.3: 1.0 is an integer; and exactly so up to 2^53.
+        let whole = value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0;
+        Ok(if whole { (value as i64).into() } else { value.into() })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -103,6 +105,11 @@ mod tests {
         assert_eq!(detail(b"{\"a\":\"\xff\"}"), "The body is not valid UTF-8 from byte 6 on.");
         assert!(detail(b"{} {}").contains("trailing"));
         assert!(detail(b"").contains("EOF"));
+    }
+
+    #[test]
+    fn a_whole_number_is_an_integer_however_it_is_written() {
+        assert_eq!(parse(b"[1.0, 6e1, -0.0, 1.5, 1e300]").unwrap().to_string(), "[1,60,0,1.5,1e+300]");
     }
 
     #[test]

@@ -36,20 +36,20 @@ pub struct NewInvitee {
     #[schema(
         min_length = 1,
         max_length = 255,
-        pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Z}][^\p{Cc}\p{Zl}\p{Zp}]*$",
+        pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$",
         example = "student-17"
     )]
     pub person_id: String,
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 200)]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 200)]
     pub name: Option<String>,
     /// Without one the person gets no mails.
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 254, format = "email")]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 254, format = "email")]
     pub email: Option<String>,
     /// Of mails; the tenant's when left out.
     #[schema(schema_with = schema::locale_or_null)]
     pub locale: Option<String>,
     /// IANA name, for times in mails; the tenant's when left out.
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 64)]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 64)]
     pub timezone: Option<String>,
     /// `participant` when left out.
     #[schema(schema_with = schema::invitee_role_or_null)]

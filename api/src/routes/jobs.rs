@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::queues::deliver;
 use crate::{
-    body::OptionalJson,
+    body,
     error::{Problem, Result, bad_parameter, conflict, not_found},
     extract::{Id, Query},
     input,
@@ -312,6 +312,8 @@ pub struct RetriedDead {
 }
 
 /// Makes dead letters due now, oldest first, 10 000 per request.
+///
+/// Those of one queue, of one kind, or all of them: the body `{}` says so.
 #[utoipa::path(
     post, path = "/api/v1/live-sessions/jobs/retry-dead/", tag = "operations", request_body = RetryDead,
     responses((status = 200, body = RetriedDead)),
@@ -319,7 +321,7 @@ pub struct RetriedDead {
 pub async fn retry_dead_jobs(
     State(state): State<AppState>,
     Operator(caller): Operator,
-    OptionalJson(body): OptionalJson<RetryDead>,
+    body: body::Json<RetryDead>,
 ) -> Result<Json<RetriedDead>> {
     let body = body.check(|_| Vec::new())?;
     // The schema lets no other name pass.

@@ -123,7 +123,7 @@ pub struct NewSession {
     #[schema(
         min_length = 1,
         max_length = 200,
-        pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Z}][^\p{Cc}\p{Zl}\p{Zp}]*$",
+        pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$",
         example = "Algebra II"
     )]
     pub title: String,
@@ -135,19 +135,19 @@ pub struct NewSession {
     #[schema(
         min_length = 1,
         max_length = 255,
-        pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Z}][^\p{Cc}\p{Zl}\p{Zp}]*$"
+        pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
     )]
     pub course_id: Option<String>,
     /// The `sub` of the person who holds it; administrators and services only, the caller when left out.
     #[schema(
         min_length = 1,
         max_length = 255,
-        pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Z}][^\p{Cc}\p{Zl}\p{Zp}]*$"
+        pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
     )]
     pub host_id: Option<String>,
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 200)]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 200)]
     pub host_name: Option<String>,
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 254, format = "email")]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 254, format = "email")]
     pub host_email: Option<String>,
     /// `invitees` when left out.
     #[schema(schema_with = schema::access_or_null)]
@@ -165,7 +165,7 @@ pub struct NewSession {
     #[schema(minimum = 1, maximum = 1440)]
     pub duration_minutes: Option<i64>,
     /// IANA name; the tenant's zone when left out.
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 64, example = "Europe/Istanbul")]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 64, example = "Europe/Istanbul")]
     pub timezone: Option<String>,
     /// The host is not counted; no limit when left out.
     #[schema(minimum = 1, maximum = 100_000)]
@@ -184,7 +184,7 @@ pub struct SessionUpdate {
     #[schema(
         min_length = 1,
         max_length = 200,
-        pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Z}][^\p{Cc}\p{Zl}\p{Zp}]*$"
+        pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
     )]
     pub title: String,
     #[schema(max_length = 5000)]
@@ -192,26 +192,26 @@ pub struct SessionUpdate {
     #[schema(
         min_length = 1,
         max_length = 255,
-        pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Z}][^\p{Cc}\p{Zl}\p{Zp}]*$"
+        pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
     )]
     pub course_id: Option<String>,
     /// Administrators and services only; the same as before when left out.
     #[schema(
         min_length = 1,
         max_length = 255,
-        pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Z}][^\p{Cc}\p{Zl}\p{Zp}]*$"
+        pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
     )]
     pub host_id: Option<String>,
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 200)]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 200)]
     pub host_name: Option<String>,
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 254, format = "email")]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 254, format = "email")]
     pub host_email: Option<String>,
     #[schema(schema_with = schema::access_or_null)]
     pub access: Option<Access>,
     pub starts_at: DateTime<Utc>,
     pub ends_at: DateTime<Utc>,
     /// The tenant's zone when left out.
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 64)]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 64)]
     pub timezone: Option<String>,
     #[schema(minimum = 1, maximum = 100_000)]
     pub max_participants: Option<i32>,
@@ -246,7 +246,7 @@ pub struct SessionPatch {
     #[schema(
         min_length = 1,
         max_length = 200,
-        pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Z}][^\p{Cc}\p{Zl}\p{Zp}]*$",
+        pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$",
         nullable = false
     )]
     pub title: Option<String>,
@@ -255,19 +255,19 @@ pub struct SessionPatch {
     #[schema(
         min_length = 1,
         max_length = 255,
-        pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Z}][^\p{Cc}\p{Zl}\p{Zp}]*$"
+        pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
     )]
     pub course_id: Option<String>,
     /// Administrators and services only.
     #[schema(
         min_length = 1,
         max_length = 255,
-        pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*[^\p{Cc}\p{Z}][^\p{Cc}\p{Zl}\p{Zp}]*$"
+        pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
     )]
     pub host_id: Option<String>,
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 200)]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 200)]
     pub host_name: Option<String>,
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 254, format = "email")]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 254, format = "email")]
     pub host_email: Option<String>,
     #[schema(schema_with = schema::access_or_null)]
     pub access: Option<Access>,
@@ -275,7 +275,7 @@ pub struct SessionPatch {
     pub starts_at: Option<DateTime<Utc>>,
     #[schema(nullable = false)]
     pub ends_at: Option<DateTime<Utc>>,
-    #[schema(pattern = r"^[^\p{Cc}\p{Zl}\p{Zp}]*$", max_length = 64)]
+    #[schema(pattern = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", max_length = 64)]
     pub timezone: Option<String>,
     #[schema(minimum = 1, maximum = 100_000)]
     pub max_participants: Option<i32>,
