@@ -191,7 +191,8 @@ pub async fn begin_import<'e>(executor: impl PgExecutor<'e>, id: RecordingId, ho
     Ok(done.rows_affected() == 1)
 }
 
-/// Writes how far the import has come, so that the next worker goes on from there. False when the lease is lost.
+/// Writes how far the import has come, so that the next worker goes on from there. False when the lease is lost. A part
+/// more shows that the job is not what killed its workers: their deaths no longer count.
 pub async fn save_progress<'e>(
     executor: impl PgExecutor<'e>,
     id: RecordingId,
@@ -200,7 +201,9 @@ pub async fn save_progress<'e>(
 ) -> sqlx::Result<bool> {
     let parts = serde_json::to_value(&progress.parts).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
     let done = sqlx::query(AssertSqlSafe(format!(
-        "update recordings set upload_id = $4, parts = $5, source_etag = $6, bytes_done = $7, updated_at = now() \
+        "with innocent as (update jobs set crashes = 0 where id = $2 and lease_token = $3 and state = 'running' \
+             and crashes > 0 and $5 <> '[]'::jsonb) \
+         update recordings set upload_id = $4, parts = $5, source_etag = $6, bytes_done = $7, updated_at = now() \
          where id = $1 and state = 'downloading' and {HELD}"
     )))
     .bind(id)

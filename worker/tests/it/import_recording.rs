@@ -108,6 +108,8 @@ async fn a_killed_worker_s_import_is_gone_on_with_by_the_next() {
     let size = 4 * PART;
     let id = available(&worker, size, Faults { stall_after: Some(3 * PART - 1), ..Faults::default() }).await;
     let job = worker.enqueue(&ImportRecording { recording_id: id }).await;
+    // Two workers died before any part was stored: a third such death would be the last.
+    worker.set("jobs", job.0, "crashes = 2").await;
     let (claimed, engine) = (worker.claim(job).await, worker.engine.clone());
     let lease = claimed.lease();
     let running = tokio::spawn(async move { engine.run(claimed).await });
@@ -116,7 +118,8 @@ async fn a_killed_worker_s_import_is_gone_on_with_by_the_next() {
     worker.engine.running.abort(lease, worker::running::WhyAborted::LeaseLost);
     running.await.unwrap();
     worker.set("jobs", job.0, "lease_until = now() - interval '1 second'").await;
-    assert_eq!(ledger::rescue(worker.db()).await.unwrap().len(), 1);
+    let rescued = ledger::rescue(worker.db()).await.unwrap();
+    assert_eq!((rescued.len(), rescued[0].state.as_str(), rescued[0].crashes), (1, "available", 1));
 
     worker.servers.recording_host.set_faults(&worker.unique, Faults::default());
     let ended = worker.run_id(job).await;
