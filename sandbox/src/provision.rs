@@ -20,6 +20,8 @@ pub enum Tool {
     Postgres,
     /// `redis-server` or `valkey-server`, version 7.0 or later.
     Redis,
+    /// The library that gives a process another clock; only tests use it.
+    Faketime,
 }
 
 impl Tool {
@@ -30,6 +32,7 @@ impl Tool {
         match self {
             Self::Postgres => find_postgres(),
             Self::Redis => find_redis(),
+            Self::Faketime => find_faketime(),
         }
     }
 
@@ -37,6 +40,7 @@ impl Tool {
         match self {
             Self::Postgres => "postgresql",
             Self::Redis => "redis-server",
+            Self::Faketime => "libfaketime",
         }
     }
 }
@@ -44,7 +48,7 @@ impl Tool {
 /// A program and its major version.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Postgres: the directory of `initdb` and `postgres`. Redis: the server program.
+    /// Postgres: the directory of `initdb` and `postgres`. Redis: the server program. Faketime: the library.
     pub path: PathBuf,
     /// The major version.
     pub major: u32,
@@ -141,6 +145,20 @@ pub fn find_redis() -> anyhow::Result<Found> {
     }
 }
 
+/// The library to preload (Linux), where Debian and Red Hat put it.
+///
+/// # Errors
+/// When there is none.
+pub fn find_faketime() -> anyhow::Result<Found> {
+    let multiarch = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    multiarch
+        .chain([PathBuf::from("/usr/lib64")])
+        .map(|directory| directory.join("faketime/libfaketimeMT.so.1"))
+        .find(|file| file.is_file())
+        .map(|path| Found { path, major: 0 })
+        .context("libfaketime is not installed")
+}
+
 /// The user that this process runs as.
 pub(crate) fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -217,6 +235,7 @@ fn advice(tools: &[Tool]) -> String {
                 (Tool::Redis, true) => "redis-server",
                 (Tool::Postgres, false) => "postgresql-server",
                 (Tool::Redis, false) => "redis",
+                (Tool::Faketime, _) => "libfaketime",
             })
             .collect::<Vec<_>>()
             .join(" ")

@@ -24,48 +24,48 @@ const QUIET: [(&str, &str); 7] = [
     ("WORKER_CONCURRENCY", "4"),
 ];
 
-const UNDONE: &str = "select count(*) from jobs where state <> 'done'";
+pub const UNDONE: &str = "select count(*) from jobs where state <> 'done'";
 
-struct Bench {
-    system: System,
-    db: PgPool,
-    redis: RedisQueues,
-    dispatcher: Dispatcher,
-    _dir: tempfile::TempDir,
+pub struct Bench {
+    pub system: System,
+    pub db: PgPool,
+    pub redis: RedisQueues,
+    pub dispatcher: Dispatcher,
+    pub dir: tempfile::TempDir,
 }
 
 impl Bench {
-    async fn new(workers: usize, env: &[(&str, &str)]) -> Self {
+    pub async fn new(workers: usize, env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let system = system(&dir, workers, &[&QUIET, env].concat()).await;
         let db = database(&system).await;
         let redis = RedisQueues::connect(system.var("REDIS_URL"), "live-sessions").expect("a Redis address");
         let dispatcher = Dispatcher::start(redis.clone());
-        Self { system, db, redis, dispatcher, _dir: dir }
+        Self { system, db, redis, dispatcher, dir }
     }
 
     /// Writes jobs that take `sleep_ms` each.
-    async fn enqueue(&self, jobs: usize, sleep_ms: u64) {
+    pub async fn enqueue(&self, jobs: usize, sleep_ms: u64) {
         let jobs: Vec<Noop> = (0..jobs).map(|n| Noop { note: n.to_string(), sleep_ms }).collect();
         let mut tx = Tx::begin(&self.db, &self.dispatcher).await.expect("a transaction");
         assert_eq!(tx.enqueue_all(&jobs).await.expect("written"), jobs.len());
         tx.commit().await.expect("committed");
     }
 
-    async fn all_done(&self) {
+    pub async fn all_done(&self) {
         eventually("every job to be done", async || count(&self.db, UNDONE).await == 0).await;
     }
 
-    async fn running(&self) -> i64 {
+    pub async fn running(&self) -> i64 {
         count(&self.db, "select count(*) from jobs where state = 'running'").await
     }
 
-    async fn redis_command<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> redis::RedisResult<T> {
+    pub async fn redis_command<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> redis::RedisResult<T> {
         let client = redis::Client::open(self.system.var("REDIS_URL"))?;
         command.query_async(&mut client.get_multiplexed_async_connection().await?).await
     }
 
-    async fn ready(&self, process: usize) -> bool {
+    pub async fn ready(&self, process: usize) -> bool {
         self.system.workers[process].ready().await.is_ok()
     }
 }

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+mod clocks;
 mod faults;
 mod kills;
+mod limits;
 mod mails;
 mod partitions;
 mod program;

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use reqwest::Method;
 use sandbox::{
     people::{self, Person},
+    ports::free_port,
     postgres::Durability,
+    services::{Launcher, Service, Supervised},
     system::{Options, System},
 };
 use serde_json::Value;
@@ -23,16 +25,54 @@ pub async fn system(dir: &tempfile::TempDir, workers: usize, env: &[(&str, &str)
         workers,
         durability: Durability::Fast,
         env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
-        // The services' lines come on threads that cargo does not silence.
-        on_line: Arc::new(|name, line| {
-            if std::env::var_os("SHOW_LOGS").is_some() {
-                println!("{name:<9} | {line}");
-            }
-        }),
+        on_line: Arc::new(on_line),
         on_progress: Arc::new(|_| {}),
     })
     .await
     .expect("the system starts")
+}
+
+/// The services' lines come on threads that cargo does not silence.
+fn on_line(name: &str, line: &str) {
+    if std::env::var_os("SHOW_LOGS").is_some() {
+        println!("{name:<9} | {line}");
+    }
+}
+
+/// One more process of the system; `kind` is `api`, `worker` or `scheduler`, `env` what is different for it.
+pub fn launch(system: &System, dir: &tempfile::TempDir, kind: &'static str, env: &[(&str, &str)]) -> Launched {
+    let port = free_port().expect("a free port");
+    let address = format!("127.0.0.1:{port}");
+    let variable = match kind {
+        "api" => "API_ADDR",
+        "scheduler" => "SCHEDULER_HEALTH_ADDR",
+        _ => "WORKER_HEALTH_ADDR",
+    };
+    let mut own: BTreeMap<String, String> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    own.insert(variable.to_owned(), address.clone());
+    let service =
+        Service { name: format!("{kind}-{port}"), kind, ready_url: format!("http://{address}/readyz"), env: own };
+    let launcher = Launcher {
+        program: PROGRAM.into(),
+        env: system.env.clone(),
+        pid_dir: dir.path().to_owned(),
+        on_line: Arc::new(on_line),
+    };
+    let service = Supervised::start(&launcher, service).expect("the process starts");
+    Launched { service, url: format!("http://{address}") }
+}
+
+/// A process beside those of the system.
+pub struct Launched {
+    pub service: Supervised,
+    /// Where it listens.
+    pub url: String,
+}
+
+impl Launched {
+    pub async fn ready(&self) {
+        self.service.ready().await.expect("it gets ready");
+    }
 }
 
 pub async fn database(system: &System) -> PgPool {
