@@ -22,7 +22,7 @@ const RESCUE_EVERY: Duration = Duration::from_secs(1);
 /// While Postgres is away no worker can renew a lease. When it is back, those that live get so long to do it, before their
 /// jobs count as a dead worker's.
 const RENEWAL_GRACE: Duration = Duration::from_secs(4);
-/// Without an answer for so long, it was away.
+/// An answer that took longer came after an outage.
 const OUTAGE: Duration = Duration::from_secs(2);
 /// What one step of a duty may take: a store that fell silent would be waited for without end.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ impl Duties {
     /// All duties, until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         let relay = every(RELAY_EVERY, &shutdown, "relay", || limited(self.relay()));
-        let contact = Cell::new(None);
+        let contact = Cell::new(Contact::default());
         let rescue = every(RESCUE_EVERY, &shutdown, "rescue", || limited(self.rescue(&contact)));
         let reminders = every(REMINDERS_EVERY, &shutdown, "reminders", || self.enqueue_reminders());
         tokio::join!(relay, rescue, reminders);
@@ -56,11 +56,14 @@ impl Duties {
         Ok(())
     }
 
-    async fn rescue(&self, contact: &Cell<Option<Contact>>) -> anyhow::Result<()> {
+    async fn rescue(&self, contact: &Cell<Contact>) -> anyhow::Result<()> {
+        let asked = Instant::now();
+        // Until there is an answer, it is away.
+        let before = contact.replace(contact.get().missed());
         sqlx::query("select 1").execute(&self.db).await?;
-        let now = Contact::now(contact.get(), Instant::now());
-        contact.set(Some(now));
-        if now.is_fresh() {
+        let now = Instant::now();
+        contact.set(before.answered(asked, now));
+        if contact.get().is_fresh(now) {
             return Ok(());
         }
         for job in ledger::rescue(&self.db).await? {
@@ -87,24 +90,26 @@ impl Duties {
     }
 }
 
-/// How long Postgres has been there.
-#[derive(Debug, Clone, Copy)]
+/// Whether Postgres has been there.
+#[derive(Debug, Clone, Copy, Default)]
 struct Contact {
-    last: Instant,
+    missed: bool,
     /// When it came back; `None` while it was never missed.
     back_at: Option<Instant>,
 }
 
 impl Contact {
-    /// Postgres has just answered.
-    fn now(before: Option<Self>, now: Instant) -> Self {
-        let missed = before.is_some_and(|before| now - before.last > OUTAGE);
-        let back_at = if missed { Some(now) } else { before.and_then(|before| before.back_at) };
-        Self { last: now, back_at }
+    fn missed(self) -> Self {
+        Self { missed: true, ..self }
     }
 
-    fn is_fresh(&self) -> bool {
-        self.back_at.is_some_and(|back_at| self.last - back_at < RENEWAL_GRACE)
+    fn answered(self, asked: Instant, now: Instant) -> Self {
+        let back = self.missed || now - asked > OUTAGE;
+        Self { missed: false, back_at: if back { Some(now) } else { self.back_at } }
+    }
+
+    fn is_fresh(self, now: Instant) -> bool {
+        self.back_at.is_some_and(|back_at| now - back_at < RENEWAL_GRACE)
     }
 }
 
@@ -149,15 +154,13 @@ mod tests {
     #[test]
     fn after_an_outage_leases_can_be_renewed_before_anybody_is_taken_for_dead() {
         let start = Instant::now();
-        let mut contact = None;
-        let fresh: Vec<bool> = [0, 1, 2, 9, 10, 12, 13, 14]
-            .into_iter()
-            .map(|second| {
-                let now = Contact::now(contact, start + Duration::from_secs(second));
-                contact = Some(now);
-                now.is_fresh()
-            })
-            .collect();
-        assert_eq!(fresh, [false, false, false, true, true, true, false, false]);
+        let at = |second| start + Duration::from_secs(second);
+        let well = Contact::default().answered(at(0), at(1));
+        assert!(!well.is_fresh(at(1)));
+        assert!(!well.answered(at(60), at(60)).is_fresh(at(60)), "not to have asked is no outage");
+        for back in [well.answered(at(2), at(6)), well.missed().answered(at(6), at(6))] {
+            let later = back.answered(at(9), at(9));
+            assert_eq!([6, 9, 10].map(|second| later.is_fresh(at(second))), [true, true, false]);
+        }
     }
 }
