@@ -10,7 +10,8 @@ use crate::jobs::Queue;
 
 /// Waiting pushes; beyond it they are left to the relay, so that a dead Redis costs no memory.
 const BUFFER: usize = 16_384;
-const PUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longer than Redis' own time limits, so that a connection that fell silent is found out and left.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Cheap to clone; one task per process does the work.
 #[derive(Clone)]
