@@ -15,10 +15,11 @@ const BEAT: Duration = Duration::from_millis(500);
 /// Starts watching; the process aborts after `limit` without a beat of the runtime.
 pub fn start(limit: Duration) {
     let beats = Arc::new(AtomicU64::new(0));
-    let beating = beats.clone();
+    // Gone with the runtime: then there is nothing to watch any more.
+    let watched = Arc::downgrade(&beats);
     tokio::spawn(async move {
         loop {
-            beating.fetch_add(1, Ordering::Relaxed);
+            beats.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(BEAT).await;
         }
     });
@@ -27,6 +28,7 @@ pub fn start(limit: Duration) {
         // Its own rounds are counted, not the time: a process that was stopped and goes on is not stuck.
         while silence.rounds < rounds_in(limit) {
             std::thread::sleep(BEAT);
+            let Some(beats) = watched.upgrade() else { return };
             silence.look(beats.load(Ordering::Relaxed));
         }
         tracing::error!(
@@ -71,5 +73,14 @@ mod tests {
         });
         assert_eq!(rounds, [0, 1, 2, 0, 1, 0]);
         assert_eq!(rounds_in(Duration::from_secs(30)), 60);
+    }
+
+    #[test]
+    fn a_runtime_that_has_ended_is_not_stuck() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async { start(BEAT) });
+        drop(runtime);
+        // Three times the limit: it would have ended this process.
+        std::thread::sleep(BEAT * 3);
     }
 }
