@@ -291,19 +291,19 @@ mod tests {
 
     #[test]
     fn only_named_hosts_are_fetched_from() {
-        let hosts = hosts(&["files.example.org", "meet.example.org:8443"], false, false);
-        for right in ["https://files.example.org/a?b", "https://FILES.example.org/", "http://meet.example.org:8443/x"] {
+        let hosts = hosts(&["media.example.org", "meet.example.org:8443"], false, false);
+        for right in ["https://media.example.org/a?b", "https://MEDIA.example.org/", "http://meet.example.org:8443/x"] {
             assert!(allowed(&hosts, right), "{right}");
         }
         for wrong in [
-            "https://files.example.org:8443/a",
+            "https://media.example.org:8443/a",
             "https://meet.example.org/x",
             "https://example.org/",
-            "https://files.example.org.evil.test/",
-            "https://evil.test/files.example.org",
-            "https://files.example.org@evil.test/",
-            "https://user@files.example.org/",
-            "ftp://files.example.org/",
+            "https://media.example.org.evil.test/",
+            "https://evil.test/media.example.org",
+            "https://media.example.org@evil.test/",
+            "https://user@media.example.org/",
+            "ftp://media.example.org/",
             "file:///etc/passwd",
             "https://cdn.8x8.vc/",
         ] {

@@ -131,7 +131,7 @@ fn event(event_type: &str, data: Value) -> Value {
 #[test]
 fn the_events_that_matter_are_read() {
     let uploaded = json!({
-        "preAuthenticatedLink": "https://files.example.org/r.mp4?sig=x", "recordingSessionId": "rec-1",
+        "preAuthenticatedLink": "https://media.example.org/r.mp4?sig=x", "recordingSessionId": "rec-1",
         "durationSec": "61.6", "startTimestamp": 1_632_490_000_000_i64, "endTimestamp": 1_632_490_061_600_i64,
         "initiatorId": "u", "share": true, "participants": [{"id": "u", "name": "n"}],
     });
@@ -149,7 +149,7 @@ fn the_events_that_matter_are_read() {
             event("RECORDING_UPLOADED", uploaded),
             EventKind::RecordingUploaded {
                 external_id: "rec-1".into(),
-                url: "https://files.example.org/r.mp4?sig=x".into(),
+                url: "https://media.example.org/r.mp4?sig=x".into(),
                 duration_seconds: Some(62),
                 from: Some(at(1_632_490_000)),
                 to: Some(Utc.timestamp_millis_opt(1_632_490_061_600).unwrap()),
