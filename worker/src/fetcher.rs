@@ -67,6 +67,10 @@ impl Fetcher {
                 () = shutdown.cancelled() => return,
                 slots = self.free_slots(capacity) => slots,
             };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.engine.quarantine.opened() => {}
+            }
             let wanted = slots.num_permits();
             let ids = tokio::select! {
                 // Ids that Redis gives out at this very moment are lost there; the relay knows them.

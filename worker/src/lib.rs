@@ -30,6 +30,7 @@ pub mod handler;
 pub mod handlers;
 pub mod health;
 pub mod mail;
+mod quarantine;
 pub mod rates;
 pub mod registry;
 pub mod run;

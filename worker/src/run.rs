@@ -2,7 +2,7 @@
 //! job is done, tried again or a dead letter.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,7 +12,6 @@ use shared::{
     jobs::Backoff,
     queue::ledger::{self, Claimed, Lease, Unfinished},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -20,6 +19,7 @@ use crate::{
     completer::Completer,
     failpoint::{self, Place},
     handler::{Ctx, Done, JobError},
+    quarantine::Quarantine,
     registry::Registry,
     running::{Running, WhyAborted},
     state::State,
@@ -32,9 +32,7 @@ const OUTCOME_PATIENCE: Duration = Duration::from_secs(60);
 /// After leases could not be renewed.
 const RENEW_AGAIN: Duration = Duration::from_millis(500);
 
-/// How long a job that saw a worker die runs before the next such job may start.
-const QUARANTINE: Duration = Duration::from_secs(10);
-/// When a job that has to wait for that looks again.
+/// When a job that may not start beside a suspect is looked at again.
 const QUARANTINE_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs claimed jobs; one per process.
@@ -42,9 +40,8 @@ pub struct Engine {
     pub state: State,
     pub registry: Registry,
     pub running: Running,
+    pub(crate) quarantine: Quarantine,
     completer: Completer,
-    /// Held by the one job among those that saw a worker die before.
-    quarantine: Arc<Semaphore>,
     /// Cancelled when the process stops.
     shutdown: CancellationToken,
 }
@@ -60,22 +57,29 @@ enum Ending {
 impl Engine {
     pub fn new(state: State, registry: Registry, shutdown: CancellationToken) -> Arc<Self> {
         let completer = Completer::start(state.db.clone());
-        let quarantine = Arc::new(Semaphore::new(1));
-        Arc::new(Self { state, registry, running: Running::default(), completer, quarantine, shutdown })
+        let (running, quarantine) = (Running::default(), Quarantine::default());
+        Arc::new(Self { state, registry, running, quarantine, completer, shutdown })
     }
 
     /// Runs one claimed job to its outcome. Never fails: whatever happens is written to the ledger.
     pub async fn run(&self, job: Claimed) {
         let span = tracing::info_span!("job", job.id = %job.id, job.kind = %job.kind, job.attempt = job.attempt);
         async {
+            let Some(admission) = self.quarantine.admit(job.crashes) else {
+                // Given back, so that it is not blamed for a death that it did not even run at.
+                let wait = Unfinished::Snooze { reason: None, wait: QUARANTINE_WAIT };
+                self.write_unfinished(&job, wait).await;
+                return;
+            };
             let kind = job.kind.clone();
             let started = std::time::Instant::now();
             metrics::counter!("jobs_started_total", "kind" => kind.clone()).increment(1);
             failpoint::here(Place::AfterClaim, &kind);
             tracing::debug!("job starts");
-            let ending = self.execute(&job).await;
+            let ending = self.execute(&job, admission.settle).await;
             let outcome = self.write(&job, ending).await;
             self.running.remove(job.lease());
+            drop(admission);
             failpoint::here(Place::BeforeAck, &kind);
             metrics::histogram!("job_duration_seconds", "kind" => kind.clone()).record(started.elapsed());
             metrics::counter!("jobs_finished_total", "kind" => kind, "outcome" => outcome).increment(1);
@@ -85,7 +89,7 @@ impl Engine {
         .await;
     }
 
-    async fn execute(&self, job: &Claimed) -> Ending {
+    async fn execute(&self, job: &Claimed, settle: Duration) -> Ending {
         let Some(runner) = self.registry.get(&job.kind) else {
             // The claim asks for known kinds only.
             return Ending::Unfinished(Unfinished::Snooze { reason: None, wait: Duration::from_secs(15) });
@@ -93,17 +97,15 @@ impl Engine {
         let stop = self.shutdown.child_token();
         let ctx = Ctx::new(job, stop.clone());
         let run = (runner.run)(job.payload.clone(), self.state.clone(), ctx);
-        let _alone = match job.crashes > 0 {
-            false => None,
-            true => match alone_at_first(&self.quarantine) {
-                Some(alone) => Some(alone),
-                // Given back, so that it is not blamed for a death that it did not even run at.
-                None => return Ending::Unfinished(Unfinished::Snooze { reason: None, wait: QUARANTINE_WAIT }),
-            },
-        };
         failpoint::here(Place::BeforeEffect, &job.kind);
         // A task of its own: a panic stays in it, and it can be aborted.
-        let task = tokio::spawn(run.in_current_span());
+        let settled = async move {
+            if !settle.is_zero() {
+                tokio::time::sleep(settle).await;
+            }
+            run.await
+        };
+        let task = tokio::spawn(settled.in_current_span());
         self.running.insert(job.lease(), stop, task.abort_handle());
         let abort = task.abort_handle();
         match tokio::time::timeout(runner.timeout, task).await {
@@ -192,21 +194,6 @@ impl Engine {
         let released = with_patience(|| ledger::release(&self.state.db, &leases)).await;
         tracing::info!(jobs = released.unwrap_or(0), "gave unfinished jobs back");
     }
-}
-
-/// A job that was running when a worker died may be the one that killed it. Such jobs start one after the other, so
-/// that the guilty one does not take the innocent ones with it until all have used up their crashes. One that has
-/// run for a while holds up nobody any longer.
-fn alone_at_first(quarantine: &Arc<Semaphore>) -> Option<Arc<Mutex<Option<OwnedSemaphorePermit>>>> {
-    let alone = Arc::new(Mutex::new(Some(quarantine.clone().try_acquire_owned().ok()?)));
-    let for_long = Arc::downgrade(&alone);
-    tokio::spawn(async move {
-        tokio::time::sleep(QUARANTINE).await;
-        if let Some(alone) = for_long.upgrade() {
-            alone.lock().unwrap_or_else(PoisonError::into_inner).take();
-        }
-    });
-    Some(alone)
 }
 
 /// The retry decision.

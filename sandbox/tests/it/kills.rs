@@ -95,8 +95,8 @@ async fn every_kind_survives(place: Place) {
     system.stop().await;
 }
 
-/// Each kind kills the worker once, so that a job may happen to be there at three deaths and be given up. As an operator
-/// would, this tries it again, but once only.
+/// A job that was there at two deaths, and then causes its own, is given up as it should be. As an operator would, this
+/// tries it again, but once only.
 async fn retry_bystanders(db: &PgPool) {
     let given_up: Vec<shared::domain::ids::JobId> = sqlx::query_scalar(
         "select id from jobs where state = 'dead' and errors::text like '%crashed%' and errors::text not like '%tried again%'",
