@@ -199,10 +199,11 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_) => true,
-        // Connection and login failures, no such database, resources, shutdown; read-only after a failover,
+        // Connection and login failures, no such database, resources (a full disk), shutdown, faults of the system and
+        // of the server itself; read-only after a failover,
         // serialization, deadlock, a database that takes no connections, a lock not granted.
         sqlx::Error::Database(e) => e.code().is_some_and(|code| {
-            ["08", "28", "3D", "53", "57P"].iter().any(|class| code.starts_with(class))
+            ["08", "28", "3D", "53", "57P", "58", "XX"].iter().any(|class| code.starts_with(class))
                 || ["25006", "40001", "40P01", "55000", "55P03"].contains(&&*code)
         }),
         _ => false,

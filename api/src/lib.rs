@@ -52,7 +52,6 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Cancellation
         None => None,
     };
     let state = state(config).await?;
-    db::MIGRATOR.run(&state.db).await.map_err(|e| anyhow::anyhow!("the migrations cannot be applied: {e}"))?;
     tracing::info!(address = %listener.local_addr()?, "serving");
 
     let routes = MapRequestLayer::new(middleware::one_spelling).layer(router::router(state.clone()));
@@ -81,7 +80,7 @@ pub async fn check(config: &Config) -> anyhow::Result<()> {
     checks.add("settings", config.validate());
     checks.add_all("providers", &config.providers.faults());
     checks.add("address", can_listen(config.api_addr, "API_ADDR").await);
-    checks.add("Postgres", db::connect(&config.database, "api --check").await);
+    checks.add("Postgres", db::check(&config.database).await);
     let redis = async {
         let redis = RedisQueues::open(&config.redis)?;
         anyhow::Ok(redis.ping().await?)
@@ -92,6 +91,7 @@ pub async fn check(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn state(config: Config) -> anyhow::Result<AppState> {
+    db::migrate(&config.database).await?;
     let db = db::connect(&config.database, "api").await?;
     let redis = RedisQueues::open(&config.redis)?;
     let handle = shared::telemetry::init_metrics();

@@ -75,8 +75,8 @@ async fn fill(rig: &Rig, rows: usize) -> anyhow::Result<()> {
         .execute(&rig.pool)
         .await?;
     }
-    sqlx::query("vacuum (analyze) jobs").execute(&rig.pool).await?;
-    sqlx::query("checkpoint").execute(&rig.pool).await?;
+    sqlx::query("vacuum (analyze) jobs").execute(&rig.owner).await?;
+    sqlx::query("checkpoint").execute(&rig.owner).await?;
     Ok(())
 }
 

@@ -63,7 +63,7 @@ async fn pipe(connection: &mut MultiplexedConnection, command: &str, value: Opti
 }
 
 async fn postgres_limits(rig: &Rig, single: usize, bulk: usize) -> anyhow::Result<Vec<Limit>> {
-    let pool = &rig.pool;
+    let pool = &rig.owner;
     sqlx::raw_sql("drop table if exists bare; create table bare (id uuid primary key, payload jsonb, state int) with (fillfactor = 80)")
         .execute(pool)
         .await?;

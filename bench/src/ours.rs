@@ -116,7 +116,7 @@ async fn drain_with(
     // The standing worker's blocked pop gets some ids as well, and the set holds only so many.
     rig.wait_for_pushes(jobs.saturating_sub(1_000).min(9_000)).await?;
     // As it is after a while of normal service, where autovacuum has come by.
-    sqlx::query("vacuum (analyze) jobs").execute(&rig.pool).await?;
+    sqlx::query("vacuum (analyze) jobs").execute(&rig.owner).await?;
     look().await?;
     usage::forget_peak(worker);
     let mut roles = servers(rig);

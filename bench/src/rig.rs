@@ -23,7 +23,7 @@ use shared::{
     jobs::{Job, Noop},
     queue::{Dispatcher, Tx, redis::RedisQueues},
 };
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use crate::usage;
 
@@ -38,6 +38,8 @@ pub struct Rig {
     pub postgres: Postgres,
     pub redis: Redis,
     pub pool: PgPool,
+    /// As the owner of the tables, for what the services may not do.
+    pub owner: PgPool,
     pub queues: RedisQueues,
     pub dispatcher: Dispatcher,
     pub dir: PathBuf,
@@ -57,18 +59,19 @@ impl Rig {
         let redis = Redis::start(&servers.join("redis"), None, Persistence::AppendOnly).await?;
         postgres.create_database(DATABASE).await?;
         let config = DatabaseConfig { database_url: postgres.url(DATABASE), database_pool: 20 };
+        db::migrate(&config).await?;
         let pool = db::connect(&config, "bench").await?;
-        db::MIGRATOR.run(&pool).await?;
+        let owner = PgPoolOptions::new().max_connections(20).connect(&config.database_url).await?;
         let queues = RedisQueues::connect(&redis.url(), PREFIX)?;
         let dispatcher = Dispatcher::start(queues.clone());
-        Ok(Self { postgres, redis, pool, queues, dispatcher, dir: servers, concurrency })
+        Ok(Self { postgres, redis, pool, owner, queues, dispatcher, dir: servers, concurrency })
     }
 
     /// Forgets all jobs, ours and those of peers.
     pub async fn clear(&self) -> anyhow::Result<()> {
-        sqlx::query("truncate jobs").execute(&self.pool).await?;
+        sqlx::query("truncate jobs").execute(&self.owner).await?;
         // What the last measurement left to be written must not be paid by the next one.
-        sqlx::query("checkpoint").execute(&self.pool).await?;
+        sqlx::query("checkpoint").execute(&self.owner).await?;
         let _: () = ::redis::cmd("FLUSHALL").query_async(&mut self.redis_connection().await?).await?;
         Ok(())
     }

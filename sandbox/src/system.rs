@@ -172,8 +172,8 @@ fn start_service(
 async fn prepare_database(postgres: &Postgres) -> anyhow::Result<()> {
     postgres.create_database(DATABASE).await?;
     let config = DatabaseConfig { database_url: postgres.url(DATABASE), database_pool: 2 };
+    db::migrate(&config).await?;
     let pool = db::connect(&config, "sandbox").await?;
-    db::MIGRATOR.run(&pool).await?;
     people::seed(&pool).await?;
     pool.close().await;
     Ok(())

@@ -31,8 +31,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Tests settings and connections and shows the schedules.
 pub async fn check(config: Config) -> anyhow::Result<()> {
     let schedules = schedules::from_env()?;
-    let pool = db::connect(&config.database, "scheduler").await?;
-    let now: chrono::DateTime<chrono::Utc> = sqlx::query_scalar("select now()").fetch_one(&pool).await?;
+    db::check(&config.database).await?;
+    let now = shared::clock::Clock::System.now();
     println!("ok     Postgres");
     RedisQueues::open(&config.redis)?.ping().await.context("Redis")?;
     println!("ok     Redis");
@@ -49,8 +49,8 @@ pub async fn check(config: Config) -> anyhow::Result<()> {
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = telemetry::init_metrics();
     let schedules = schedules::from_env()?;
+    db::migrate(&config.database).await?;
     let db = db::connect(&config.database, "scheduler").await?;
-    db::MIGRATOR.run(&db).await.context("cannot apply the migrations")?;
     let redis = RedisQueues::open(&config.redis)?;
     let dispatcher = Dispatcher::start(redis.clone());
     let health = Health::new(metrics);

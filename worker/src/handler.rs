@@ -3,9 +3,10 @@
 use std::{future::Future, time::Duration};
 
 use shared::{
+    domain::ids::TenantId,
     jobs::Job,
     queue::{
-        Tx,
+        Cause, Tx,
         ledger::{Claimed, Lease},
     },
 };
@@ -26,6 +27,9 @@ pub trait Handler: Job {
 #[derive(Debug, Clone)]
 pub struct Ctx {
     pub lease: Lease,
+    pub kind: String,
+    /// Whose job it is; `None` for sweeps over all tenants.
+    pub tenant: Option<TenantId>,
     /// This start's number, from 1.
     pub attempt: i32,
     pub max_attempts: i32,
@@ -36,7 +40,30 @@ pub struct Ctx {
 
 impl Ctx {
     pub fn new(job: &Claimed, stop: CancellationToken) -> Self {
-        Self { lease: job.lease(), attempt: job.attempt, max_attempts: job.max_attempts, stop }
+        Self {
+            lease: job.lease(),
+            kind: job.kind.clone(),
+            tenant: job.tenant_id,
+            attempt: job.attempt,
+            max_attempts: job.max_attempts,
+            stop,
+        }
+    }
+
+    /// A transaction of this job that can enqueue others; it sees the job's tenant alone, if there is one.
+    pub async fn begin(&self, state: &State) -> sqlx::Result<Tx> {
+        self.begin_for(state, self.tenant).await
+    }
+
+    /// The same, but it sees all tenants.
+    pub async fn begin_for_all(&self, state: &State) -> sqlx::Result<Tx> {
+        self.begin_for(state, None).await
+    }
+
+    async fn begin_for(&self, state: &State, tenant: Option<TenantId>) -> sqlx::Result<Tx> {
+        let (actor, request_id) = (format!("job:{}", self.kind), self.lease.id.to_string());
+        let cause = Cause { actor: &actor, request_id: &request_id };
+        Tx::begin_for(&state.db, &state.dispatcher, tenant, cause).await
     }
 
     /// No further attempt follows when this one fails.
@@ -70,6 +97,16 @@ pub enum JobError {
     Snooze(Duration, String),
     /// Will never succeed: a dead letter with this reason.
     Fail(anyhow::Error),
+}
+
+/// How long a process without a free file descriptor waits for others to close theirs.
+pub const SHORTAGE_WAIT: Duration = Duration::from_secs(5);
+
+/// Whether an error says that this process, or this machine, has no file descriptor left: no fault of the job's. Libraries
+/// pass it on as text.
+pub fn is_shortage(error: &str) -> bool {
+    // ENFILE, EMFILE.
+    ["(os error 23)", "(os error 24)"].iter().any(|code| error.contains(code))
 }
 
 impl JobError {

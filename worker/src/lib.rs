@@ -69,7 +69,7 @@ pub async fn check(config: Config) -> anyhow::Result<()> {
         names_session.then_some(()).ok_or("SESSION_URL has no {id}: every mail would link to the same page"),
     );
     checks.add("address", can_listen(config.health_addr, "WORKER_HEALTH_ADDR").await);
-    checks.add("Postgres", db::connect(&config.database, "worker --check").await);
+    checks.add("Postgres", db::check(&config.database).await);
     let redis = async {
         let redis = RedisQueues::open(&config.redis)?;
         anyhow::Ok(redis.ping().await?)
@@ -84,8 +84,8 @@ pub async fn check(config: Config) -> anyhow::Result<()> {
 /// Runs until `shutdown`, then finishes or gives back what runs.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = telemetry::init_metrics();
+    db::migrate(&config.database).await?;
     let (state, redis) = connect(config).await?;
-    db::MIGRATOR.run(&state.db).await.context("cannot apply the migrations")?;
     let config = state.config.clone();
 
     // Unique per start: two processes never share a name, whatever the host is called.

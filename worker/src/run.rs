@@ -1,10 +1,7 @@
 //! Around every job: own task, timeout, panic, lease, outcome. This is where it is decided whether a
 //! job is done, tried again or a dead letter.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use shared::{
     db,
@@ -18,7 +15,7 @@ use tracing::Instrument;
 use crate::{
     completer::Completer,
     failpoint::{self, Place},
-    handler::{Ctx, Done, JobError},
+    handler::{Ctx, Done, JobError, SHORTAGE_WAIT, is_shortage},
     quarantine::Quarantine,
     registry::Registry,
     running::{Running, WhyAborted},
@@ -199,7 +196,10 @@ impl Engine {
 /// The retry decision.
 fn decide(job: &Claimed, backoff: Backoff, error: JobError) -> Unfinished {
     match error {
-        JobError::Retry(error) => Unfinished::Retry { error: format!("{error:#}"), wait: backoff.after(job.attempt) },
+        JobError::Retry(error) => match format!("{error:#}") {
+            error if is_shortage(&error) => Unfinished::Snooze { reason: Some(error), wait: SHORTAGE_WAIT },
+            error => Unfinished::Retry { error, wait: backoff.after(job.attempt) },
+        },
         JobError::Snooze(wait, reason) => Unfinished::Snooze { reason: Some(reason), wait },
         JobError::Fail(error) => Unfinished::Fail { error: format!("{error:#}") },
     }

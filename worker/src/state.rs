@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::{
-    clock::Clock,
-    providers::Providers,
-    queue::{Dispatcher, Tx},
-};
+use shared::{clock::Clock, providers::Providers, queue::Dispatcher};
 use sqlx::PgPool;
 
 use crate::{config::Config, fetch::Fetcher, mail::Mailer, storage::Storage};
@@ -38,10 +34,5 @@ impl State {
             clock: Clock::System,
             config: Arc::new(config),
         })
-    }
-
-    /// A transaction that can enqueue jobs.
-    pub async fn begin(&self) -> sqlx::Result<Tx> {
-        Tx::begin(&self.db, &self.dispatcher).await
     }
 }

@@ -103,9 +103,13 @@ pub async fn pause_queue(
     params(("name" = String, Path, description = "default, live or notifications")),
     responses((status = 200, body = QueueBody)),
 )]
-pub async fn resume_queue(State(state): State<AppState>, _: Operator, Name(name): Name) -> Result<Json<QueueBody>> {
+pub async fn resume_queue(
+    State(state): State<AppState>,
+    Operator(caller): Operator,
+    Name(name): Name,
+) -> Result<Json<QueueBody>> {
     let queue = named(&name)?;
-    control::resume(&state.db, queue).await?;
+    control::resume(&state.db, queue, &caller.id).await?;
     deliver(&state, queue).await;
     show(&state, queue).await
 }

@@ -99,7 +99,8 @@ async fn a_stop_lets_running_requests_finish_and_takes_no_new_ones() {
     let to = path(&made, "end/");
     let release = async {
         eventually("the request waits for the row", async || {
-            app.count("pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()").await == 1
+            let here = "pid in (select pid from pg_stat_activity where datname = current_database())";
+            app.count(&format!("pg_locks where not granted and {here}")).await == 1
         })
         .await;
         app.stop();

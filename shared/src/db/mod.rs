@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use sqlx::{
-    ConnectOptions, Connection as _, PgPool,
+    ConnectOptions, Connection as _, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -16,6 +17,7 @@ use sqlx::{
 use crate::config::DatabaseConfig;
 
 pub mod attendance;
+pub mod audit_log;
 pub mod invitees;
 pub mod participants;
 pub mod recordings;
@@ -42,8 +44,9 @@ const SUSPECTS: u32 = 1_000;
 const RETURN_TIMEOUT: Duration = Duration::from_secs(5);
 static SUSPECTS_LEFT: AtomicU32 = AtomicU32::new(0);
 
-/// How long the server keeps transactions, and with them the locks, of a process that vanished without a word.
-const ORPHANS: &str = "set idle_in_transaction_session_timeout = '60s'; set tcp_keepalives_idle = 30; \
+/// What a session of this service begins with: the role that the tables' policies are about (migration `isolate_tenants`),
+/// and how long the server keeps transactions, and with them the locks, of a process that vanished without a word.
+const SESSION: &str = "set role live_sessions_service; set idle_in_transaction_session_timeout = '60s'; set tcp_keepalives_idle = 30; \
     set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3";
 
 /// What a statement may take whose answer is waited for without another limit.
@@ -65,23 +68,40 @@ pub async fn limited_to<T>(limit: Duration, statement: impl Future<Output = sqlx
     })
 }
 
-/// Connects a pool. `process` is shown in `pg_stat_activity`.
-pub async fn connect(config: &DatabaseConfig, process: &str) -> anyhow::Result<PgPool> {
+/// Whether Postgres is there and takes the address; the error says what to do.
+pub async fn check(config: &DatabaseConfig) -> anyhow::Result<()> {
+    Ok(reach(config).await?.0.close().await?)
+}
+
+/// Brings the tables up to date, as the user of the address. Processes that do it at once wait for each other.
+pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
+    let (mut connection, _) = reach(config).await?;
+    MIGRATOR.run_direct(None, &mut connection, false).await.context("the migrations cannot be applied")?;
+    Ok(connection.close().await?)
+}
+
+/// A connection, and how another one is made.
+async fn reach(config: &DatabaseConfig) -> anyhow::Result<(PgConnection, PgConnectOptions)> {
     const EXAMPLE: &str = "example of a right value: postgres://user:password@localhost:5432/live";
     let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| config.database_url.starts_with(scheme));
     anyhow::ensure!(is_postgres, "DATABASE_URL does not begin with postgres://; {EXAMPLE}");
     let options = PgConnectOptions::from_str(&config.database_url)
         .map_err(|e| anyhow::anyhow!("DATABASE_URL: {e}; {EXAMPLE}"))?
-        .application_name(process)
         .log_statements(tracing::log::LevelFilter::Trace)
         .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(2));
-    // A pool hides why it cannot connect; one connection tells.
     let address = format!("{}:{}", options.get_host(), options.get_port());
     match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
-        Ok(Ok(connection)) => connection.close().await?,
+        Ok(Ok(connection)) => Ok((connection, options)),
         Ok(Err(error)) => anyhow::bail!("cannot reach Postgres at {address} (DATABASE_URL): {error}"),
         Err(_) => anyhow::bail!("Postgres at {address} (DATABASE_URL) does not answer within {CONNECT_TIMEOUT:?}"),
     }
+}
+
+/// Connects a pool to a database that is up to date. `process` is shown in `pg_stat_activity`.
+pub async fn connect(config: &DatabaseConfig, process: &str) -> anyhow::Result<PgPool> {
+    // A pool hides why it cannot connect; one connection tells.
+    let (connection, options) = reach(config).await?;
+    connection.close().await?;
     let pool = PgPoolOptions::new()
         .max_connections(config.database_pool)
         // A round trip less for each acquire: what answered a moment ago needs no test.
@@ -95,7 +115,7 @@ pub async fn connect(config: &DatabaseConfig, process: &str) -> anyhow::Result<P
             })
         })
         .after_connect(|connection, _| {
-            Box::pin(async move { sqlx::raw_sql(ORPHANS).execute(connection).await.map(|_| ()) })
+            Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(|_| ()) })
         })
         .after_release(|connection, _| {
             Box::pin(async move {
@@ -108,7 +128,7 @@ pub async fn connect(config: &DatabaseConfig, process: &str) -> anyhow::Result<P
             })
         })
         .acquire_timeout(Duration::from_secs(5))
-        .connect_with(options)
+        .connect_with(options.application_name(process))
         .await?;
     Ok(pool)
 }

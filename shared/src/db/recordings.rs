@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor};
 
 use crate::domain::{
-    ids::{JobId, RecordingId, SessionId},
+    ids::{JobId, RecordingId, SessionId, TenantId},
     recording::Recording,
     session::Session,
 };
@@ -291,9 +291,12 @@ pub struct Swept {
 }
 
 /// Recordings that can be fetched and for which no import waits or runs.
-pub async fn list_without_import<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx::Result<Vec<RecordingId>> {
-    sqlx::query_scalar(
-        "select r.id from recordings r where r.state in ('available', 'downloading') and not exists ( \
+pub async fn list_without_import<'e>(
+    executor: impl PgExecutor<'e>,
+    limit: i64,
+) -> sqlx::Result<Vec<(TenantId, RecordingId)>> {
+    sqlx::query_as(
+        "select r.tenant_id, r.id from recordings r where r.state in ('available', 'downloading') and not exists ( \
              select from jobs j where j.kind = 'import-recording' and j.unique_key = r.id::text \
              and j.state in ('available', 'running')) \
          order by r.id limit $1",

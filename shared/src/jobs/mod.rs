@@ -7,8 +7,6 @@ use std::time::Duration;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::domain::ids::TenantId;
-
 mod auto_end_sessions;
 mod backoff;
 mod cleanup;
@@ -94,11 +92,6 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn unique_key(&self) -> Option<String> {
         None
     }
-
-    /// The tenant whose data the job touches, if it is one.
-    fn tenant_id(&self) -> Option<TenantId> {
-        None
-    }
 }
 
 /// The rate that all mails share: a mail server counts them together.
@@ -135,7 +128,6 @@ pub struct NamedJob {
     /// Decodes as the kind's data.
     pub payload: Value,
     pub unique_key: Option<String>,
-    pub tenant_id: Option<TenantId>,
 }
 
 fn read<J: Job>(payload: Value) -> Result<NamedJob, String> {
@@ -147,7 +139,7 @@ fn read<J: Job>(payload: Value) -> Result<NamedJob, String> {
         let names: Vec<_> = known.as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect();
         return Err(format!("there is no field `{unknown}`; there are: {}", names.join(", ")));
     }
-    Ok(NamedJob { payload: known, unique_key: job.unique_key(), tenant_id: job.tenant_id() })
+    Ok(NamedJob { payload: known, unique_key: job.unique_key() })
 }
 
 /// The kind of this name.

@@ -14,4 +14,4 @@ pub mod relay;
 mod tx;
 
 pub use dispatcher::Dispatcher;
-pub use tx::{Enqueued, Tx};
+pub use tx::{Cause, Enqueued, Tx};

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
 use super::{Dispatcher, redis::Entry};
 use crate::{
@@ -33,21 +33,75 @@ struct Row<'a> {
     kind: &'static str,
     priority: i16,
     max_attempts: i32,
-    tenant: Option<TenantId>,
     unique_key: Option<&'a str>,
     payload: &'a serde_json::Value,
+}
+
+/// Who causes what a transaction changes; the audit log names them.
+#[derive(Debug, Clone, Copy)]
+pub struct Cause<'a> {
+    /// `person:<sub>`, `api-key:<id>`, `job:<kind>`.
+    pub actor: &'a str,
+    /// The request's id, the job's id.
+    pub request_id: &'a str,
+}
+
+impl Cause<'_> {
+    /// In hexadecimal: nothing in it can be taken for SQL.
+    fn settings(self) -> String {
+        let (actor, request) = (hex::encode(self.actor), hex::encode(self.request_id));
+        format!("set local live_sessions.actor = '{actor}'; set local live_sessions.request = '{request}'")
+    }
+}
+
+/// The role that sees one tenant (migration `isolate_tenants`), and that tenant, for this transaction.
+fn scope(tenant: TenantId) -> String {
+    format!("set local role live_sessions_tenant; set local live_sessions.tenant = '{tenant}'")
 }
 
 /// Use it like a connection (`&mut *tx`). Dropped without [`Tx::commit`], nothing happened.
 pub struct Tx {
     tx: Transaction<'static, Postgres>,
+    /// The tenant that it sees, and whose jobs it enqueues; `None`: it sees all of them.
+    tenant: Option<TenantId>,
     dispatcher: Dispatcher,
     due: Vec<(Queue, Entry)>,
 }
 
 impl Tx {
+    /// For what looks after all tenants.
     pub async fn begin(pool: &PgPool, dispatcher: &Dispatcher) -> sqlx::Result<Self> {
-        Ok(Self { tx: pool.begin().await?, dispatcher: dispatcher.clone(), due: Vec::new() })
+        let tx = pool.begin().await?;
+        Ok(Self { tx, tenant: None, dispatcher: dispatcher.clone(), due: Vec::new() })
+    }
+
+    /// For somebody; where it is the business of one tenant, the database shows and takes nothing of another's.
+    pub async fn begin_for(
+        pool: &PgPool,
+        dispatcher: &Dispatcher,
+        tenant: Option<TenantId>,
+        cause: Cause<'_>,
+    ) -> sqlx::Result<Self> {
+        let mut begin = format!("begin; {}", cause.settings());
+        if let Some(tenant) = tenant {
+            begin = format!("{begin}; {}", scope(tenant));
+        }
+        let tx = pool.begin_with(AssertSqlSafe(begin)).await?;
+        Ok(Self { tx, tenant, dispatcher: dispatcher.clone(), due: Vec::new() })
+    }
+
+    /// From here on this tenant's alone.
+    pub async fn enter(&mut self, tenant: TenantId) -> sqlx::Result<()> {
+        sqlx::raw_sql(AssertSqlSafe(scope(tenant))).execute(&mut *self.tx).await?;
+        self.tenant = Some(tenant);
+        Ok(())
+    }
+
+    /// From here on all tenants' again.
+    pub async fn leave(&mut self) -> sqlx::Result<()> {
+        sqlx::raw_sql("set local role live_sessions_service").execute(&mut *self.tx).await?;
+        self.tenant = None;
+        Ok(())
     }
 
     /// Writes the job; it runs as soon as the transaction is committed.
@@ -72,7 +126,6 @@ impl Tx {
             kind: kind.name,
             priority: kind.priority,
             max_attempts: kind.max_attempts,
-            tenant: job.tenant_id,
             unique_key: job.unique_key.as_deref(),
             payload: &job.payload,
         };
@@ -87,7 +140,6 @@ impl Tx {
             kind: J::NAME,
             priority: J::PRIORITY,
             max_attempts: J::MAX_ATTEMPTS,
-            tenant: job.tenant_id(),
             unique_key: unique_key.as_deref(),
             payload: &payload,
         };
@@ -105,7 +157,7 @@ impl Tx {
                  do nothing",
             )
             .bind(id)
-            .bind(row.tenant)
+            .bind(self.tenant)
             .bind(row.queue.as_str())
             .bind(row.kind)
             .bind(row.payload)
@@ -139,13 +191,26 @@ impl Tx {
     /// Writes many jobs of one kind in one statement; those whose unique key waits or runs already
     /// are skipped. Returns how many were written.
     pub async fn enqueue_all<J: Job>(&mut self, jobs: &[J]) -> sqlx::Result<usize> {
+        let tenant = self.tenant;
+        self.insert_all(jobs.iter().map(|job| (tenant, job))).await
+    }
+
+    /// The same for jobs of several tenants.
+    pub async fn enqueue_for_tenants<J: Job>(&mut self, jobs: &[(TenantId, J)]) -> sqlx::Result<usize> {
+        self.insert_all(jobs.iter().map(|(tenant, job)| (Some(*tenant), job))).await
+    }
+
+    async fn insert_all<'a, J: Job>(
+        &mut self,
+        jobs: impl ExactSizeIterator<Item = (Option<TenantId>, &'a J)>,
+    ) -> sqlx::Result<usize> {
         let mut ids = Vec::with_capacity(jobs.len());
         let mut tenants = Vec::with_capacity(jobs.len());
         let mut payloads = Vec::with_capacity(jobs.len());
         let mut keys = Vec::with_capacity(jobs.len());
-        for job in jobs {
+        for (tenant, job) in jobs {
             ids.push(JobId::new().0);
-            tenants.push(job.tenant_id().map(|t| t.0));
+            tenants.push(tenant.map(|tenant| tenant.0));
             payloads.push(serde_json::to_value(job).map_err(|e| sqlx::Error::Encode(Box::new(e)))?);
             keys.push(job.unique_key());
         }

@@ -40,7 +40,7 @@ pub async fn run(arguments: QueuesArguments) -> anyhow::Result<()> {
         Action::List => {}
         Action::Pause { queue } => control::pause(&context.db, queue, &context.by).await?,
         Action::Resume { queue } => {
-            control::resume(&context.db, queue).await?;
+            control::resume(&context.db, queue, &context.by).await?;
             context.deliver(queue).await;
         }
     }

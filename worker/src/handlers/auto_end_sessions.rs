@@ -15,8 +15,8 @@ use crate::{
 const AT_ONCE: i64 = 1_000;
 
 impl Handler for AutoEndSessions {
-    async fn run(self, state: &State, _: &Ctx) -> Result<Done, JobError> {
-        let mut tx = state.begin().await?;
+    async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
+        let mut tx = ctx.begin(state).await?;
         // First, so that what is held is not taken for abandoned.
         let started = sessions::start_attended(&mut *tx, AT_ONCE).await?;
         let ended = sessions::end_overdue(&mut *tx, AT_ONCE).await?;
@@ -24,8 +24,9 @@ impl Handler for AutoEndSessions {
         if started.is_empty() && ended.is_empty() && cancelled.is_empty() {
             return Ok(Done::nothing());
         }
-        let reports: Vec<_> = ended.iter().map(|session_id| FinalizeSession { session_id: *session_id }).collect();
-        tx.enqueue_all(&reports).await?;
+        let reports: Vec<_> =
+            ended.iter().map(|(tenant, session_id)| (*tenant, FinalizeSession { session_id: *session_id })).collect();
+        tx.enqueue_for_tenants(&reports).await?;
         metrics::counter!("sessions_auto_ended_total", "reason" => "overdue").increment(ended.len() as u64);
         metrics::counter!("sessions_auto_ended_total", "reason" => "abandoned").increment(cancelled.len() as u64);
         let (overdue, abandoned) = (ended.len(), cancelled.len());

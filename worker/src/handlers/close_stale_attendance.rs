@@ -8,8 +8,8 @@ use crate::{
 };
 
 impl Handler for CloseStaleAttendance {
-    async fn run(self, state: &State, _: &Ctx) -> Result<Done, JobError> {
-        let mut tx = state.begin().await?;
+    async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
+        let mut tx = ctx.begin(state).await?;
         let closed = participants::close_stale(&mut *tx).await?;
         if closed == 0 {
             return Ok(Done::nothing());

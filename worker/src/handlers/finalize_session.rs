@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl Handler for FinalizeSession {
-    async fn run(self, state: &State, _: &Ctx) -> Result<Done, JobError> {
-        let mut tx = state.begin().await?;
+    async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
+        let mut tx = ctx.begin(state).await?;
         // Before anything is read: an event that comes now waits, and then enqueues this job again.
         if attendance::lock_report(&mut tx, self.session_id).await?.is_none() {
             return Ok(Done::nothing());

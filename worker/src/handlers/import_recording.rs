@@ -35,17 +35,19 @@ impl Handler for ImportRecording {
     async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
         let started = std::time::Instant::now();
         let holder = (ctx.lease.id, ctx.lease.token);
-        if !recordings::begin_import(&state.db, self.recording_id, holder).await? {
+        let mut tx = ctx.begin(state).await?;
+        if !recordings::begin_import(&mut *tx, self.recording_id, holder).await? {
             return Ok(Done::nothing());
         }
-        let Some(recording) = recordings::find(&state.db, self.recording_id).await? else {
+        let Some(recording) = recordings::find(&mut *tx, self.recording_id).await? else {
             return Ok(Done::nothing());
         };
+        tx.commit().await?;
         let mut import =
             Import { state, ctx, holder, key: object_key(&recording), progress: Progress::of(&recording), recording };
         match import.run().await {
             Ok(digest) => {
-                let mut tx = state.begin().await?;
+                let mut tx = ctx.begin(state).await?;
                 recordings::mark_published(&mut *tx, self.recording_id, &import.key, digest.bytes, &digest.sha256)
                     .await?;
                 metrics::histogram!("live_recording_processing_seconds").record(started.elapsed());

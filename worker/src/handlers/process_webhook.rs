@@ -33,8 +33,8 @@ use crate::{
 const REPORT_DELAY: Duration = Duration::from_secs(2);
 
 impl Handler for ProcessWebhook {
-    async fn run(self, state: &State, _: &Ctx) -> Result<Done, JobError> {
-        let mut tx = state.begin().await?;
+    async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
+        let mut tx = ctx.begin_for_all(state).await?;
         let stored = webhook_events::find(&mut *tx, self.webhook_event_id).await?;
         let Some(stored) = stored.filter(|event| event.state == "stored") else { return Ok(Done::nothing()) };
 
@@ -52,6 +52,7 @@ impl Handler for ProcessWebhook {
                         Some(session) => applied = Some(session),
                         None => "no session meets in this room".clone_into(&mut note),
                     }
+                    tx.leave().await?;
                 }
             }
         }
@@ -67,6 +68,8 @@ impl Handler for ProcessWebhook {
 async fn apply(tx: &mut Tx, event: &ProviderEvent) -> Result<Option<Session>, JobError> {
     let found = sessions::find_by_room(&mut **tx, &event.room).await?;
     let Some(found) = found.filter(|session| session.provider == ProviderKind::Jitsi) else { return Ok(None) };
+    // Until here nobody knows whose the event is.
+    tx.enter(found.tenant_id).await?;
     let alone = needs_session_alone(&found, event);
     sightings::lock_session(tx, found.id, alone).await?;
     let Some(session) = sessions::find(&mut **tx, found.id).await? else { return Ok(None) };

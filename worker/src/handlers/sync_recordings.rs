@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use chrono::TimeDelta;
 use shared::{
     db::recordings,
-    domain::ids::RecordingId,
     jobs::{ImportRecording, SyncRecordings},
 };
 
@@ -22,8 +21,8 @@ const AT_ONCE: i64 = 1_000;
 const STALE_UPLOAD: TimeDelta = TimeDelta::hours(24);
 
 impl Handler for SyncRecordings {
-    async fn run(self, state: &State, _: &Ctx) -> Result<Done, JobError> {
-        let mut tx = state.begin().await?;
+    async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
+        let mut tx = ctx.begin(state).await?;
         for failed in recordings::fail_dead_imports(&mut *tx).await? {
             metrics::counter!("recordings_given_up_total", "state" => "failed").increment(1);
             tracing::warn!(recording.id = %failed.id, session.id = %failed.session_id, "the recording's import is a dead letter");
@@ -32,9 +31,10 @@ impl Handler for SyncRecordings {
             metrics::counter!("recordings_given_up_total", "state" => "missing").increment(1);
             tracing::warn!(recording.id = %missing.id, session.id = %missing.session_id, "the recording never came");
         }
-        let waiting: Vec<RecordingId> = recordings::list_without_import(&mut *tx, AT_ONCE).await?;
-        let imports: Vec<_> = waiting.into_iter().map(|recording_id| ImportRecording { recording_id }).collect();
-        let queued = tx.enqueue_all(&imports).await?;
+        let waiting = recordings::list_without_import(&mut *tx, AT_ONCE).await?;
+        let imports: Vec<_> =
+            waiting.into_iter().map(|(tenant, recording_id)| (tenant, ImportRecording { recording_id })).collect();
+        let queued = tx.enqueue_for_tenants(&imports).await?;
         if queued > 0 {
             tracing::info!(recordings = queued, "queued imports whose announcement was lost");
         }

@@ -22,7 +22,7 @@ use shared::{
 
 use super::{Lang, Mail, MailContext, MailKind, SendError, render};
 use crate::{
-    handler::{Ctx, Done, JobError},
+    handler::{Ctx, Done, JobError, is_shortage},
     run::with_patience,
     state::State,
 };
@@ -30,8 +30,9 @@ use crate::{
 /// Sends the mail of one row, or drops it where it no longer makes sense.
 pub async fn deliver(state: &State, ctx: &Ctx, id: ReminderId, kind: MailKind) -> Result<Done, JobError> {
     let now = state.clock.now();
-    let Some(due) = reminders::find_due_mail(&state.db, id, now).await? else { return Ok(Done::nothing()) };
-    let Some(session) = sessions::find(&state.db, due.session_id).await? else { return Ok(Done::nothing()) };
+    let mut tx = ctx.begin(state).await?;
+    let Some(due) = reminders::find_due_mail(&mut *tx, id, now).await? else { return Ok(Done::nothing()) };
+    let Some(session) = sessions::find(&mut *tx, due.session_id).await? else { return Ok(Done::nothing()) };
     if due.mail != kind.as_str() {
         return Err(JobError::fail(format!("the row is a mail of kind {}", due.mail)));
     }
@@ -40,7 +41,6 @@ pub async fn deliver(state: &State, ctx: &Ctx, id: ReminderId, kind: MailKind) -
         Some(_) => why_not(kind, &due, &session, now),
     };
     let (Some(address), None) = (&due.email, why_not) else {
-        let mut tx = state.begin().await?;
         reminders::mark_dropped(&mut *tx, id, why_not.unwrap_or_default()).await?;
         count(kind, "dropped");
         return Ok(Done::with(tx));
@@ -57,9 +57,10 @@ pub async fn deliver(state: &State, ctx: &Ctx, id: ReminderId, kind: MailKind) -
         calendar: (event.to_ics(), event.method_name()),
     };
     // Committed before anything is sent: from here on nobody takes the mail back.
-    if !reminders::claim(&state.db, id, (ctx.lease.id, ctx.lease.token)).await? {
+    if !reminders::claim(&mut *tx, id, (ctx.lease.id, ctx.lease.token)).await? {
         return Ok(Done::nothing());
     }
+    tx.commit().await?;
     // The mail is out by then: not to know it later would send it twice, so this waits for Postgres to come back.
     let db = state.db.clone();
     let mark = async move { with_patience(|| reminders::mark_sent(&db, id)).await };
@@ -76,7 +77,7 @@ pub async fn deliver(state: &State, ctx: &Ctx, id: ReminderId, kind: MailKind) -
 /// A refusal is final; anything else is tried again until the attempts are used up.
 async fn not_sent(state: &State, ctx: &Ctx, id: ReminderId, kind: MailKind, error: SendError) -> JobError {
     let refused = matches!(error, SendError::Permanent(_));
-    if refused || ctx.is_last_attempt() {
+    if refused || (ctx.is_last_attempt() && !is_shortage(&error.to_string())) {
         count(kind, "failed");
         if let Err(error) = reminders::mark_failed(&state.db, id, &error.to_string()).await {
             return error.into();

@@ -66,7 +66,8 @@ async fn a_heartbeat_at_the_same_moment_wins() {
     crate::support::eventually("the sweep waits for the heartbeat's row", || async {
         worker
             .get::<i64>(
-                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+                "select count(*) from pg_locks where not granted \
+                 and pid in (select pid from pg_stat_activity where datname = current_database())",
             )
             .await
             > 0

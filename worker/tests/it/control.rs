@@ -112,7 +112,7 @@ async fn a_paused_queue_holds_its_jobs_and_drains_when_it_is_resumed() {
         assert_eq!(state(&pool, *id).await, JobState::Available);
     }
 
-    control::resume(&pool, Queue::Default).await.unwrap();
+    control::resume(&pool, Queue::Default, "ops").await.unwrap();
     eventually("all jobs are done", || async {
         // As the scheduler does.
         relay::refill(&pool, &redis, Queue::Default).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_pause_leaves_running_jobs_alone_and_stops_the_next_claim() {
     let kinds = worker.engine.registry.kinds();
     let none = ledger::claim(worker.db(), &[second.0], &kinds, "test", Duration::from_secs(9)).await.unwrap();
     assert!(none.is_empty());
-    control::resume(worker.db(), Queue::Default).await.unwrap();
+    control::resume(worker.db(), Queue::Default, "ops").await.unwrap();
     worker.claim(second).await;
 }
 
@@ -348,7 +348,7 @@ async fn a_schedule_is_run_by_hand_without_touching_its_ticks() {
     };
     db::schedules::write(pool, &[known]).await.unwrap();
     let run = async |name: &str| {
-        let mut tx = worker.state().begin().await.unwrap();
+        let mut tx = worker.begin().await;
         let ran = db::schedules::run_now(&mut tx, name, "ayse").await.unwrap();
         tx.commit().await.unwrap();
         ran
@@ -399,7 +399,7 @@ async fn what_operators_ask_stays_on_the_indexes() {
     ] {
         insert_many(worker.db(), kind, state, count).await;
     }
-    sqlx::query("analyze jobs").execute(worker.db()).await.unwrap();
+    sqlx::query("analyze jobs").execute(&worker.owner().await).await.unwrap();
     // One connection, whose counters are read between its statements.
     let mut config = worker.state().config.database.clone();
     config.database_pool = 1;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     jobs::{Job, Queue},
     queue::{
-        Enqueued,
+        Enqueued, Tx,
         ledger::{self, Unfinished},
     },
 };
@@ -70,7 +70,7 @@ impl Handler for Test {
 }
 
 async fn rename(state: &State, name: &str) -> Result<Done, JobError> {
-    let mut tx = state.begin().await?;
+    let mut tx = Tx::begin(&state.db, &state.dispatcher).await?;
     sqlx::query("update tenants set name = $1").bind(name).execute(&mut *tx).await?;
     Ok(Done::with(tx))
 }
@@ -262,6 +262,14 @@ async fn a_job_that_is_given_back_runs_again_as_if_never_started() {
 }
 
 #[tokio::test]
+async fn a_payload_with_fields_of_a_newer_version_runs() {
+    let worker = worker().await;
+    let id = worker.enqueue(&Test { act: Act::Nothing }).await;
+    worker.set("jobs", id.0, "payload = payload || '{\"new_field\": {\"a\": 1}}'").await;
+    assert_eq!(worker.run_id(id).await.state, "done");
+}
+
+#[tokio::test]
 async fn a_job_before_its_last_crash_runs_alone_and_the_waiting_one_is_not_blamed() {
     let worker = worker().await;
     let hanging = worker.enqueue(&Test { act: Act::Hang }).await;
@@ -296,7 +304,7 @@ impl Job for Unique {
 async fn a_duplicate_is_told_which_job_it_duplicates_until_that_one_has_ended() {
     let worker = worker().await;
     let job = Unique { key: "k".into() };
-    let mut tx = worker.state().begin().await.unwrap();
+    let mut tx = worker.begin().await;
     let Enqueued::Created(first) = tx.enqueue(&job).await.unwrap() else { panic!("the first is no duplicate") };
     assert_eq!(tx.enqueue(&job).await.unwrap(), Enqueued::DuplicateOf(first));
     assert!(matches!(tx.enqueue(&Unique { key: "other".into() }).await.unwrap(), Enqueued::Created(_)));
@@ -304,14 +312,14 @@ async fn a_duplicate_is_told_which_job_it_duplicates_until_that_one_has_ended() 
     tx.commit().await.unwrap();
 
     worker.set("jobs", first.0, "state = 'done', finished_at = now()").await;
-    let mut tx = worker.state().begin().await.unwrap();
+    let mut tx = worker.begin().await;
     assert!(matches!(tx.enqueue(&job).await.unwrap(), Enqueued::Created(id) if id != first));
 }
 
 #[tokio::test]
 async fn nothing_is_enqueued_by_a_transaction_that_is_not_committed() {
     let worker = worker().await;
-    let mut tx = worker.state().begin().await.unwrap();
+    let mut tx = worker.begin().await;
     tx.enqueue(&Test { act: Act::Nothing }).await.unwrap();
     drop(tx);
     assert!(worker.waiting::<Test>().await.is_empty());

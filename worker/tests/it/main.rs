@@ -17,3 +17,4 @@ mod send_invitation;
 mod storage;
 mod support;
 mod sync_recordings;
+mod tenancy;

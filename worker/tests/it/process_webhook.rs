@@ -314,7 +314,7 @@ async fn events_that_come_while_the_session_is_ended_are_in_the_report() {
         running.push(tokio::spawn(async move { engine.run(claimed).await }));
         if n == 15 {
             // As the API does.
-            let mut tx = worker.state().begin().await.unwrap();
+            let mut tx = worker.begin().await;
             let host = shared::domain::session::EndReason::Host;
             shared::db::sessions::end(&mut *tx, session, host, None).await.unwrap().expect("it was live");
             shared::db::participants::close_all(&mut *tx, session, 90, None).await.unwrap();

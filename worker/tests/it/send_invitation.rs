@@ -265,7 +265,7 @@ async fn nobody_is_reminded_before_they_are_invited() {
         worker.set("reminders", id.0, "state = 'pending'").await;
     }
     let enqueue_due = async || {
-        let mut tx = worker.state().begin().await.unwrap();
+        let mut tx = worker.begin().await;
         let due = reminders::enqueue_due(&mut tx, 10).await.unwrap();
         tx.commit().await.unwrap();
         due

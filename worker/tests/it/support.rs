@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
 use sandbox::testing::{BUCKET, TestServers, servers, unique_prefix};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::{
     db,
     domain::ids::{JobId, RecordingId, ReminderId, SessionId, TenantId, WebhookEventId},
     jobs::Job,
     queue::{
-        Dispatcher,
+        Cause, Dispatcher, Tx,
         ledger::{self, Claimed},
         redis::RedisQueues,
     },
@@ -95,8 +95,26 @@ impl TestWorker {
         &self.engine.state.db
     }
 
+    /// As the owner of the tables, who may do what the services may not.
+    pub async fn owner(&self) -> sqlx::PgPool {
+        sqlx::PgPool::connect(&self.state().config.database.database_url).await.unwrap()
+    }
+
+    /// A transaction that sees all tenants.
+    pub async fn begin(&self) -> Tx {
+        Tx::begin(self.db(), &self.state().dispatcher).await.unwrap()
+    }
+
+    /// A transaction that sees one tenant.
+    pub async fn begin_for(&self, tenant: TenantId) -> Tx {
+        let cause = Cause { actor: "person:test", request_id: "request" };
+        Tx::begin_for(self.db(), &self.state().dispatcher, Some(tenant), cause).await.unwrap()
+    }
+
+    /// As this tenant's job, unless it is a sweep over all of them.
     pub async fn enqueue<J: Job>(&self, job: &J) -> JobId {
-        let mut tx = self.state().begin().await.unwrap();
+        let is_sweep = serde_json::to_value(job).unwrap() == json!({});
+        let mut tx = if is_sweep { self.begin().await } else { self.begin_for(self.tenant).await };
         let id = tx.enqueue(job).await.unwrap().job_id();
         tx.commit().await.unwrap();
         id

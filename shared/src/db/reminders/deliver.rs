@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgExecutor};
 
 use crate::{
-    domain::ids::{JobId, ReminderId, SessionId},
+    domain::ids::{JobId, ReminderId, SessionId, TenantId},
     jobs::{Job, SendCancellation, SendInvitation, SendReminder, SendUpdate},
     queue::Tx,
 };
@@ -13,7 +13,7 @@ use crate::{
 /// for the next round: that job may have seen the row as dropped. So is a reminder whose invitation is still on its way,
 /// for some minutes: nobody is reminded of what they have not heard of, but better so than not at all.
 pub async fn enqueue_due(tx: &mut Tx, limit: i64) -> sqlx::Result<usize> {
-    let due: Vec<(ReminderId, String)> = sqlx::query_as(
+    let due: Vec<(TenantId, ReminderId, String)> = sqlx::query_as(
         "update reminders set state = 'queued' where id in ( \
              select r.id from reminders r where r.state = 'pending' and r.due_at <= now() \
              and not exists (select from jobs j where j.kind = 'send-' || r.mail and j.unique_key = r.id::text \
@@ -22,7 +22,7 @@ pub async fn enqueue_due(tx: &mut Tx, limit: i64) -> sqlx::Result<usize> {
                  and i.person_id = r.person_id and i.mail = 'invitation' \
                  and i.state in ('pending', 'queued', 'sending') and i.due_at > now() - interval '5 minutes')) \
              order by r.due_at limit $1 for update skip locked) \
-         returning id, mail",
+         returning tenant_id, id, mail",
     )
     .bind(limit)
     .fetch_all(&mut **tx)
@@ -37,13 +37,13 @@ pub async fn enqueue_due(tx: &mut Tx, limit: i64) -> sqlx::Result<usize> {
 /// The jobs for those rows whose mail is the job's: the job `send-x` sends the mail `x`.
 async fn enqueue_mails<J: Job>(
     tx: &mut Tx,
-    due: &[(ReminderId, String)],
+    due: &[(TenantId, ReminderId, String)],
     job: impl Fn(ReminderId) -> J,
 ) -> sqlx::Result<()> {
-    let mine = due.iter().filter(|(_, mail)| J::NAME.strip_prefix("send-") == Some(mail));
-    let jobs: Vec<J> = mine.map(|(id, _)| job(*id)).collect();
+    let mine = due.iter().filter(|(_, _, mail)| J::NAME.strip_prefix("send-") == Some(mail));
+    let jobs: Vec<_> = mine.map(|(tenant, id, _)| (*tenant, job(*id))).collect();
     if !jobs.is_empty() {
-        tx.enqueue_all(&jobs).await?;
+        tx.enqueue_for_tenants(&jobs).await?;
     }
     Ok(())
 }

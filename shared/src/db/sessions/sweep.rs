@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, PgExecutor};
 
 use super::FROZEN_RULES;
-use crate::domain::ids::SessionId;
+use crate::domain::ids::{SessionId, TenantId};
 
 /// Starts sessions that may be joined and whose host or co-host is in the room already: whoever came early to set it up
 /// comes no second time. Returns the sessions that were started.
@@ -31,9 +31,9 @@ pub async fn start_attended<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sq
 ///
 /// A connection that only the provider told us of may be open because its "left" was lost: four hours past the planned
 /// end it is not believed any more. A forgotten browser tab sends heartbeats for ever: after twelve hours
-/// the session ends whoever is there. Returns the sessions that were ended.
-pub async fn end_overdue<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx::Result<Vec<SessionId>> {
-    sqlx::query_scalar(
+/// the session ends whoever is there. Returns the sessions that were ended, with their tenants.
+pub async fn end_overdue<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx::Result<Vec<(TenantId, SessionId)>> {
+    sqlx::query_as(
         "with due as ( \
              select s.id, greatest(s.started_at, least(now(), coalesce( \
                  (select max(case when p.left_at is null and p.source = 'heartbeat' then now() \
@@ -51,11 +51,11 @@ pub async fn end_overdue<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx:
          ended as ( \
              update sessions s set status = 'ended', ended_at = due.at, end_reason = 'overdue', \
                  version = s.version + 1, updated_at = now() \
-             from due where s.id = due.id returning s.id, s.ended_at), \
+             from due where s.id = due.id returning s.id, s.tenant_id, s.ended_at), \
          closed as ( \
              update participants p set left_at = greatest(p.joined_at, e.ended_at), left_reason = 'ended' \
              from ended e where p.session_id = e.id and p.left_at is null) \
-         select id from ended",
+         select tenant_id, id from ended",
     )
     .bind(limit)
     .fetch_all(executor)

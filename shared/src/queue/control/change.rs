@@ -21,14 +21,26 @@ pub enum Change {
     NotFound,
 }
 
+/// A line of the audit log for each job in `made`, by the person in `$2`.
+macro_rules! audited {
+    ($action:literal) => {
+        concat!(
+            " from made cross join lateral audit_write(tenant_id, '",
+            $action,
+            "', id::text, jsonb_build_object('kind', jsonb_build_array(kind, kind)), 'operator:' || $2) as noted"
+        )
+    };
+}
+
 /// The job is due now, with all of its attempts: a dead letter, a cancelled one, or one that waits for its time.
 pub async fn retry(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
     let sql = concat!(
-        "update jobs set state = 'available', run_at = now(), attempt = 0, crashes = 0, cancel_requested = false, \
+        "with made as (update jobs set state = 'available', run_at = now(), attempt = 0, crashes = 0, cancel_requested = false, \
              finished_at = null, worker = null, \
              errors = errors || jsonb_build_object('at', now(), 'attempt', attempt, 'note', 'tried again by ' || $2::text) \
-         where id = $1 and state in ('dead', 'cancelled', 'available') returning ",
-        detail_columns!()
+         where id = $1 and state in ('dead', 'cancelled', 'available') returning *) select ",
+        detail_columns!(),
+        audited!("job.retried")
     );
     let retried = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(pool).await;
     if retried.as_ref().err().is_some_and(is_duplicate) {
@@ -49,13 +61,14 @@ pub async fn retry(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
 /// and does not run again; where it ends by itself before, that outcome stands.
 pub async fn cancel(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
     let sql = concat!(
-        "update jobs set state = case state when 'available' then 'cancelled' else state end, \
+        "with made as (update jobs set state = case state when 'available' then 'cancelled' else state end, \
              finished_at = case state when 'available' then now() end, \
              cancel_requested = state = 'running', \
              errors = case when state = 'running' and cancel_requested then errors else errors || \
                  jsonb_build_object('at', now(), 'attempt', attempt, 'note', 'cancelled by ' || $2::text) end \
-         where id = $1 and state in ('available', 'running') returning ",
-        detail_columns!()
+         where id = $1 and state in ('available', 'running') returning *) select ",
+        detail_columns!(),
+        audited!("job.cancelled")
     );
     let cancelled = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(pool).await?;
     made_or_refused(pool, id, cancelled).await
@@ -64,10 +77,11 @@ pub async fn cancel(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> 
 /// A dead letter that nobody will try again: it is cancelled, and cleaned up as such.
 pub async fn discard(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
     let sql = concat!(
-        "update jobs set state = 'cancelled', finished_at = now(), \
+        "with made as (update jobs set state = 'cancelled', finished_at = now(), \
              errors = errors || jsonb_build_object('at', now(), 'attempt', attempt, 'note', 'discarded by ' || $2::text) \
-         where id = $1 and state = 'dead' returning ",
-        detail_columns!()
+         where id = $1 and state = 'dead' returning *) select ",
+        detail_columns!(),
+        audited!("job.discarded")
     );
     let discarded = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(pool).await?;
     made_or_refused(pool, id, discarded).await
@@ -131,8 +145,9 @@ async fn retry_dead_step(pool: &PgPool, filter: &DeadFilter, after: Option<JobId
              update jobs set state = 'available', run_at = now(), attempt = 0, crashes = 0, cancel_requested = false, \
                  finished_at = null, worker = null, errors = errors || \
                  jsonb_build_object('at', now(), 'attempt', attempt, 'note', 'tried again by ' || $5::text) \
-             from free where jobs.id = free.id returning jobs.id) \
-         select (select count(*) from retried) as retried, \
+             from free where jobs.id = free.id returning jobs.id, jobs.tenant_id, jobs.kind) \
+         select (select count(*) from retried cross join lateral audit_write(tenant_id, 'job.retried', id::text, \
+                 jsonb_build_object('kind', jsonb_build_array(kind, kind)), 'operator:' || $5) as noted) as retried, \
              (select count(*) from picked) - (select count(*) from retried) as skipped, \
              (select id from picked order by id offset $2 - 1) as next"
     );

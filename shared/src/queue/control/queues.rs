@@ -94,9 +94,11 @@ pub async fn queue_states(pool: &PgPool) -> sqlx::Result<Vec<QueueState>> {
 /// From now on no worker claims a job of this queue; what runs goes on. A queue that is paused stays as it is.
 pub async fn pause(pool: &PgPool, queue: Queue, by: &str) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into queue_states as s (queue, paused_at, paused_by) values ($1, now(), $2) \
-         on conflict (queue) do update set paused_at = excluded.paused_at, paused_by = excluded.paused_by \
-         where s.paused_at is null",
+        "with made as ( \
+             insert into queue_states as s (queue, paused_at, paused_by) values ($1, now(), $2) \
+             on conflict (queue) do update set paused_at = excluded.paused_at, paused_by = excluded.paused_by \
+             where s.paused_at is null returning s.queue) \
+         select from made cross join lateral audit_write(null, 'queue.paused', queue, '{}', 'operator:' || $2) as noted",
     )
     .bind(queue.as_str())
     .bind(by)
@@ -106,10 +108,16 @@ pub async fn pause(pool: &PgPool, queue: Queue, by: &str) -> sqlx::Result<()> {
 }
 
 /// Jobs of this queue are claimed again. The relay finds what waits within its quarter of a second.
-pub async fn resume(pool: &PgPool, queue: Queue) -> sqlx::Result<()> {
-    sqlx::query("update queue_states set paused_at = null, paused_by = null where queue = $1")
-        .bind(queue.as_str())
-        .execute(pool)
-        .await?;
+pub async fn resume(pool: &PgPool, queue: Queue, by: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "with made as ( \
+             update queue_states set paused_at = null, paused_by = null where queue = $1 and paused_at is not null \
+             returning queue) \
+         select from made cross join lateral audit_write(null, 'queue.resumed', queue, '{}', 'operator:' || $2) as noted",
+    )
+    .bind(queue.as_str())
+    .bind(by)
+    .execute(pool)
+    .await?;
     Ok(())
 }

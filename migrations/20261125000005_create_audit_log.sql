@@ -1,0 +1,95 @@
+-- Who changed what, when, from what to what. Written by triggers, as the owner of the tables: no path of the code can change
+-- something without a trace, and the services can read the log but neither write nor change it.
+create table audit_log (
+    id          bigint generated always as identity primary key,
+    -- Null where the change belongs to no tenant (a queue is paused).
+    tenant_id   uuid,
+    at          timestamptz not null default now(),
+    -- `person:<sub>`, `api-key:<id>`, `job:<kind>`, `operator:<name>`; `sql:<user>` for what was done by hand.
+    actor       text not null,
+    -- The request's X-Request-Id, the job's id.
+    request_id  text,
+    -- `<what>.<became>`: session.created, session.live, recording.published, provider-config.changed …
+    action      text not null,
+    subject_id  text not null,
+    -- {"field": [before, after]}; neither secrets nor addresses.
+    changes     jsonb not null
+);
+create index audit_log_tenant_idx on audit_log (tenant_id, id);
+create index audit_log_subject_idx on audit_log (tenant_id, subject_id, id);
+
+alter table audit_log enable row level security;
+create policy every_tenant on audit_log for select to live_sessions_service using (true);
+create policy own_tenant on audit_log for select to live_sessions_tenant using (tenant_id = (select current_tenant()));
+-- The default privileges gave more.
+revoke insert, update, delete on audit_log from live_sessions_service;
+grant select on audit_log to live_sessions_tenant;
+
+-- The text of a setting that `Tx` gave in hexadecimal, so that nothing in it can be taken for SQL.
+create function audit_setting(name text) returns text language sql stable as
+    $$ select convert_from(decode(nullif(current_setting(name, true), ''), 'hex'), 'UTF8') $$;
+
+create function audit_write(tenant uuid, action text, subject text, changes jsonb, actor text default null) returns void
+    language sql security definer set search_path from current as $$
+    insert into audit_log (tenant_id, actor, request_id, action, subject_id, changes)
+    values (tenant, coalesce(actor, audit_setting('live_sessions.actor'), 'sql:' || session_user),
+            audit_setting('live_sessions.request'), action, subject, changes)
+$$;
+revoke execute on function audit_write from public;
+-- For what changes no row that has a trigger: what operators do with jobs and queues.
+grant execute on function audit_write to live_sessions_service;
+
+-- Arguments: what it is called, its key's column, its tenant's column, columns that are never shown.
+create function audit_row() returns trigger language plpgsql security definer set search_path from current as $$
+declare
+    hidden constant text[] := string_to_array(tg_argv[3], ',')
+        || array[tg_argv[1], tg_argv[2], 'version', 'created_at', 'updated_at'];
+    before jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+    after jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+    row_now constant jsonb := coalesce(after, before);
+    became text := case tg_op when 'INSERT' then 'created' when 'DELETE' then 'deleted' else 'changed' end;
+    changes jsonb;
+begin
+    select jsonb_object_agg(key, jsonb_build_array(before -> key, after -> key)) into changes
+        from jsonb_object_keys(row_now) as key
+        where key <> all (hidden) and (before -> key) is distinct from (after -> key)
+        and coalesce(before -> key, after -> key) <> 'null'::jsonb;
+    if tg_op = 'UPDATE' then
+        if to_jsonb(new) - 'version' - 'updated_at' = to_jsonb(old) - 'version' - 'updated_at' then
+            return null;
+        end if;
+        became := coalesce(changes -> 'status' ->> 1, changes -> 'state' ->> 1, became);
+    end if;
+    perform audit_write((row_now ->> tg_argv[2])::uuid, tg_argv[0] || '.' || became, row_now ->> tg_argv[1], coalesce(changes, '{}'));
+    return null;
+end
+$$;
+
+create trigger audit after insert or update or delete on sessions
+    for each row execute function audit_row('session', 'id', 'tenant_id', 'host_email,room,description,attendance_rules,finalized_at');
+create trigger audit after insert or delete on recordings
+    for each row execute function audit_row('recording', 'id', 'tenant_id', 'source_url,upload_id,parts,source_etag,bytes_done,object_key');
+create trigger audit_state after update on recordings
+    for each row when (old.state is distinct from new.state)
+    execute function audit_row('recording', 'id', 'tenant_id', 'source_url,upload_id,parts,source_etag,bytes_done,object_key');
+create trigger audit after insert or update or delete on tenants
+    for each row execute function audit_row('tenant', 'id', 'id', '');
+
+-- Thousands of invitees are one line per session: how many came, went, changed.
+create function audit_invitees() returns trigger language plpgsql security definer set search_path from current as $$
+declare
+    line record;
+begin
+    for line in select session_id, tenant_id, count(*) as people from touched group by session_id, tenant_id loop
+        perform audit_write(line.tenant_id, 'invitees.' || tg_argv[0], line.session_id::text,
+            jsonb_build_object('people', jsonb_build_array(null, line.people)));
+    end loop;
+    return null;
+end
+$$;
+create trigger audit_insert after insert on invitees referencing new table as touched
+    for each statement execute function audit_invitees('added');
+create trigger audit_update after update on invitees referencing new table as touched
+    for each statement execute function audit_invitees('changed');
+create trigger audit_delete after delete on invitees referencing old table as touched
+    for each statement execute function audit_invitees('removed');
