@@ -15,6 +15,7 @@ use sqlx::{
 
 use crate::config::DatabaseConfig;
 
+pub mod api_keys;
 pub mod attendance;
 pub mod invitees;
 pub mod participants;
