@@ -83,7 +83,7 @@ impl Refusal {
             Self::Missing => "There is no token: send Authorization: Bearer <token>.",
             Self::NotOneBearer => "The Authorization header must be there once and hold one bearer token.",
             Self::TooLong => "The token is longer than 16384 characters.",
-            Self::Malformed => "The token is malformed: it is no signed JWT (RFC 7515).",
+            Self::Malformed => "The token is malformed: it is no signed JWT with an object of claims (RFC 7519).",
             Self::Signature => "The token is not signed as agreed: with the algorithm and the key of this service.",
             Self::Key => "The token is signed with a key that is not known here: see its kid and the published keys.",
             Self::Critical => "The token's header demands extensions (crit) that are not known here.",

@@ -99,7 +99,8 @@ async fn what_is_no_key_or_not_in_force_is_refused_as_a_token_is() {
         .problem(401, "unauthorized");
 
     app.sql("update api_keys set expires_at = now() - interval '1 second'").await;
-    let problem = app.with_token(secret).get("/sessions/").await.problem(401, "unauthorized");
+    // The one whose row nobody remembers.
+    let problem = app.with_token(other_secret).get("/sessions/").await.problem(401, "unauthorized");
     assert!(text(&problem["detail"]).contains("expired"), "{problem}");
 }
 

@@ -48,7 +48,7 @@ impl Signer {
                 let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
                 EncodingKey::from_ec_der(pair.as_ref())
             }
-            Algorithm::EdDSA => EncodingKey::from_ed_der(Ed25519KeyPair::generate_pkcs8(&random).unwrap().as_ref()),
+            Algorithm::EdDSA => EncodingKey::from_ed_der(Ed25519KeyPair::generate_pkcs8v1(&random).unwrap().as_ref()),
             other => panic!("{other:?} is not used"),
         };
         Self { kid: kid.to_owned(), algorithm, key }
