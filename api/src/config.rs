@@ -71,12 +71,7 @@ impl Config {
 
     /// Refuses what would only fail, or be unsafe, later.
     pub fn validate(&self) -> anyhow::Result<()> {
-        let secret = self.auth.auth_jwt_secret.len();
-        anyhow::ensure!(
-            secret >= 32,
-            "AUTH_JWT_SECRET has {secret} bytes; at least 32 are needed (RFC 7518 §3.2); \
-             make one with: openssl rand -hex 32"
-        );
+        self.auth.validate()?;
         for origin in &self.cors_origins {
             anyhow::ensure!(
                 url::Url::parse(origin).is_ok_and(|u| u.origin().ascii_serialization() == *origin),

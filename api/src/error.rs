@@ -237,7 +237,7 @@ pub fn unavailable(detail: impl Into<String>) -> Problem {
 }
 
 /// 401, with what is wanted instead (`WWW-Authenticate`).
-pub fn unauthorized(detail: &'static str, challenge: &'static str) -> Problem {
+pub fn unauthorized(detail: impl Into<String>, challenge: &'static str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "A valid token is needed", detail)
         .header(header::WWW_AUTHENTICATE, challenge)
 }

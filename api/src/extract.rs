@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
-use shared::domain::ids::{JobId, RecordingId, SessionId};
+use shared::domain::ids::{ApiKeyId, JobId, RecordingId, SessionId};
 
 use crate::{
     error::{self, Error, Problem},
@@ -33,6 +33,10 @@ impl Named for RecordingId {
 
 impl Named for JobId {
     const NAME: &'static str = "job";
+}
+
+impl Named for ApiKeyId {
+    const NAME: &'static str = "API key";
 }
 
 impl<S: Send + Sync, T: Named> FromRequestParts<S> for Id<T> {

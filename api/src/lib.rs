@@ -17,7 +17,12 @@ use tower::{Layer as _, util::MapRequestLayer};
 
 pub use config::Config;
 
-use crate::{auth::TokenJudge, state::AppState, storage::Storage, tenants::Tenants};
+use crate::{
+    auth::{ApiKeys, TokenJudge},
+    state::AppState,
+    storage::Storage,
+    tenants::Tenants,
+};
 
 pub mod auth;
 pub mod body;
@@ -52,6 +57,7 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Cancellation
         None => None,
     };
     let state = state(config).await?;
+    state.tokens.ready().await;
     tracing::info!(address = %listener.local_addr()?, "serving");
 
     let routes = MapRequestLayer::new(middleware::one_spelling).layer(router::router(state.clone()));
@@ -86,6 +92,9 @@ pub async fn check(config: &Config) -> anyhow::Result<()> {
         anyhow::Ok(redis.ping().await?)
     };
     checks.add("Redis (REDIS_URL)", redis.await);
+    if config.auth.has_jwks() {
+        checks.add("public keys of the LMS", auth::check_jwks(&config.auth).await);
+    }
     checks.add("object store (settings; `worker --check` asks it)", Storage::new(&config.storage));
     checks.finish()
 }
@@ -101,7 +110,8 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
         providers: Providers::new(&config.providers),
         storage: Storage::new(&config.storage)?,
         tenants: Tenants::new(db.clone()),
-        tokens: Arc::new(TokenJudge::new(&config.auth)),
+        tokens: Arc::new(TokenJudge::start(&config.auth)?),
+        api_keys: ApiKeys::new(db.clone()),
         clock: Clock::System,
         metrics: Arc::new(move || handle.render()),
         config: Arc::new(config),

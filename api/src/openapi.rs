@@ -28,7 +28,10 @@ impl Modify for Schemes {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .bearer_format("JWT")
-            .description(Some("Token of the LMS (HS256): sub, tenant, roles, exp; name, email."))
+            .description(Some(
+                "A token of the LMS (JWT by HS256, RS256, ES256 or EdDSA): sub, tenant, roles, exp; name, email. Or a \
+                 machine's API key (lsk_…), made by an administrator of the tenant.",
+            ))
             .build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         let webhook = ApiKeyValue::with_description(
@@ -58,6 +61,7 @@ pub fn head() -> OpenApi {
             ("invitees", "Who is invited"),
             ("attendance", "Who was there"),
             ("recordings", "Recordings and their files"),
+            ("api-keys", "Keys with which a tenant's machines call"),
             ("webhooks", "For meeting providers"),
             ("operations", "For those who run the service"),
         ]
@@ -108,7 +112,7 @@ fn add_problems(path: &str, operation: &mut Operation) {
         add("400", "The request cannot be read");
     }
     if !open {
-        add("401", "The token, or the signature, is missing or wrong");
+        add("401", "The token, the API key or the signature is missing or wrong");
     }
     if !open && !webhook && own.is_none() {
         add("403", "The caller may see the thing, but not do this");

@@ -26,6 +26,8 @@ pub const BASE: &str = "/api/v1/live-sessions";
 fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
     let list = OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(documents::welcome))
+        .routes(routes!(api_keys::list_api_keys, api_keys::create_api_key))
+        .routes(routes!(api_keys::get_api_key, api_keys::revoke_api_key))
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::retry_dead_jobs))
         .routes(routes!(jobs::get_job))

@@ -1,7 +1,7 @@
 //! The closed sets of words in bodies, as schemas. The words are those of `shared::domain`; a test holds
 //! the two together.
 
-use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type};
 
 pub const STATUS: &[&str] = &["scheduled", "live", "ended", "cancelled"];
 pub const KIND: &[&str] = &["scheduled", "instant", "webinar"];
@@ -15,6 +15,8 @@ pub const ATTENDANCE: &[&str] = &["present", "late", "left_early", "partial", "a
 pub const SOURCE: &[&str] = &["heartbeat", "webhook", "poll", "end_report", "manual"];
 pub const QUEUE: &[&str] = &["default", "live", "notifications"];
 pub const JOB_STATE: &[&str] = &["available", "running", "done", "dead", "cancelled"];
+/// What an API key may be; operators are not a tenant's to make, people have tokens.
+pub const API_KEY_ROLE: &[&str] = &["admin", "service"];
 pub const RECORDING: &[&str] =
     &["expected", "available", "downloading", "stored", "published", "missing", "failed", "deleted"];
 
@@ -28,6 +30,11 @@ fn words_or_null(set: &[&str]) -> Object {
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
         .enum_values(Some(values))
         .build()
+}
+
+/// The roles of an API key.
+pub fn api_key_roles() -> Array {
+    ArrayBuilder::new().items(words(API_KEY_ROLE)).min_items(Some(1)).max_items(Some(API_KEY_ROLE.len())).build()
 }
 
 macro_rules! schemas {
@@ -60,7 +67,7 @@ mod tests {
         db::invitees::InviteeRole,
         domain::{
             attendance,
-            person::Part,
+            person::{Part, Role},
             provider::ProviderKind,
             recording::RecordingState,
             session::{Access, EndReason, SessionKind, SessionStatus},
@@ -93,6 +100,9 @@ mod tests {
         holds::<RecordingState>(RECORDING);
         holds::<JobState>(JOB_STATE);
         assert_eq!(Queue::ALL.map(Queue::as_str), QUEUE);
+        for word in API_KEY_ROLE {
+            assert_eq!(serde_json::from_value::<Role>((*word).into()).unwrap().as_str(), *word);
+        }
         holds::<attendance::Status>(ATTENDANCE);
         holds::<attendance::Source>(SOURCE);
     }

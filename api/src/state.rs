@@ -10,7 +10,12 @@ use shared::{
 };
 use sqlx::PgPool;
 
-use crate::{auth::TokenJudge, config::Config, storage::Storage, tenants::Tenants};
+use crate::{
+    auth::{ApiKeys, TokenJudge},
+    config::Config,
+    storage::Storage,
+    tenants::Tenants,
+};
 
 pub mod metrics_handle {
     //! The process's metrics, ready to be rendered.
@@ -29,6 +34,7 @@ pub struct AppState {
     pub storage: Storage,
     pub tenants: Tenants,
     pub tokens: Arc<TokenJudge>,
+    pub api_keys: ApiKeys,
     pub clock: Clock,
     pub metrics: MetricsHandle,
     pub config: Arc<Config>,

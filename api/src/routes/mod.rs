@@ -1,5 +1,6 @@
 //! What the API does, one file per resource, in the order of `router.rs`.
 
+pub mod api_keys;
 pub mod attendance;
 pub mod calendar;
 pub mod documents;

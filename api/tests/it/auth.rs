@@ -33,15 +33,23 @@ async fn only_tokens_signed_as_agreed_get_in() {
     };
     let bad = [
         ("expired", token(with("exp", json!(now().timestamp() - 3600))), "has expired"),
-        ("no expiry", token(without("exp")), "claim is missing"),
+        ("no expiry", token(without("exp")), "no claim exp"),
+        ("expiry of a wrong type", token(with("exp", json!("soon"))), "claim exp must be a time"),
+        ("expiry before all time", token(with("exp", json!(-1))), "claim exp must be a time"),
+        ("start of a wrong type", token(with("nbf", json!("soon"))), "claim nbf must be a time"),
+        ("start that is no value", token(with("nbf", json!([1]))), "malformed"),
         ("not yet", token(with("nbf", json!(now().timestamp() + 3600))), "not valid yet"),
-        ("no subject", token(without("sub")), "malformed"),
+        ("no subject", token(without("sub")), "no claim sub"),
+        ("subject of a wrong type", token(with("sub", json!(7))), "claim sub must be a text"),
+        ("subject of a machine", token(with("sub", json!("api-key:1"))), "api-key:"),
         ("empty subject", token(with("sub", json!(""))), "sub must be"),
         ("NUL in subject", token(with("sub", json!("a\0b"))), "sub must be"),
-        ("no tenant", token(without("tenant")), "malformed"),
+        ("no tenant", token(without("tenant")), "no claim tenant"),
         ("unknown tenant", token(with("tenant", json!("nowhere"))), "tenant is not known"),
-        ("tenant of a wrong type", token(with("tenant", json!(7))), "malformed"),
-        ("roles of a wrong type", token(with("roles", json!("admin"))), "malformed"),
+        ("NUL in tenant", token(with("tenant", json!("okul\0"))), "tenant is not known"),
+        ("tenant of a wrong type", token(with("tenant", json!(7))), "claim tenant must be a text"),
+        ("roles of a wrong type", token(with("roles", json!("admin"))), "claim roles must be a list of texts"),
+        ("name of a wrong type", token(with("name", json!(["a"]))), "claim name must be a text"),
         ("another secret", signed(Algorithm::HS256, "ffffffffffffffffffffffffffffffff"), "not signed as agreed"),
         ("another algorithm", signed(Algorithm::HS512, SECRET), "not signed as agreed"),
         ("critical extensions", critical(vec!["exp".into()]), "crit"),
@@ -109,4 +117,36 @@ async fn a_tenant_is_named_by_slug_or_id_and_unknown_roles_are_ignored() {
     by_id.get(&path(&session, "")).await.expect(StatusCode::OK);
     let nobody = app.somebody("okul", "x", &["janitor", "Admin", "ADMIN"]);
     nobody.post("/sessions/", &crate::support::session(json!({}))).await.problem(403, "forbidden");
+}
+
+#[tokio::test]
+async fn tokens_by_the_old_secret_are_taken_while_it_is_replaced() {
+    const NEW: &str = "fedcba9876543210fedcba9876543210";
+    let app = TestApp::start_with(&["--auth-jwt-secret", NEW, "--auth-jwt-old-secret", SECRET]).await;
+    let signed = |secret: &str, claims: &serde_json::Value| {
+        encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    };
+    let mut claims = claims("okul", "teacher", &["instructor"]);
+    for secret in [NEW, SECRET] {
+        app.with_token(&signed(secret, &claims)).get("/sessions/").await.expect(StatusCode::OK);
+    }
+    app.with_token(&signed(&NEW.to_uppercase(), &claims)).get("/sessions/").await.problem(401, "unauthorized");
+    claims["exp"] = json!(1);
+    for secret in [NEW, SECRET] {
+        let problem = app.with_token(&signed(secret, &claims)).get("/sessions/").await.problem(401, "unauthorized");
+        assert!(problem["detail"].as_str().unwrap().contains("has expired"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn tenant_and_roles_may_have_other_names() {
+    let flags = ["--auth-jwt-tenant-claim", "school", "--auth-jwt-roles-claim", "https://lms/groups"];
+    let app = TestApp::start_with(&flags).await;
+    let mut claims =
+        json!({"sub": "t", "exp": now().timestamp() + 600, "school": "okul", "https://lms/groups": ["instructor"]});
+    app.with_token(&token(claims.clone())).post("/sessions/", &session(json!({}))).await.expect(StatusCode::CREATED);
+    claims.as_object_mut().unwrap().remove("school");
+    claims["tenant"] = json!("okul");
+    let problem = app.with_token(&token(claims)).get("/sessions/").await.problem(401, "unauthorized");
+    assert_eq!(problem["detail"], "The token has no claim school.");
 }

@@ -2,15 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+mod key_server;
 mod support;
 
+mod api_keys;
 mod attendance;
 mod auth;
 mod calendar;
 mod documents;
 mod health;
+mod hostile_tokens;
 mod input;
 mod invitees;
+mod jwks;
 mod lifecycle;
 mod list;
 mod operators;

@@ -16,6 +16,7 @@ use sqlx::{
 
 use crate::config::DatabaseConfig;
 
+pub mod api_keys;
 pub mod attendance;
 pub mod audit_log;
 pub mod invitees;

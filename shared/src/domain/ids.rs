@@ -49,3 +49,5 @@ id!(/// One mail that is due or was sent.
     ReminderId);
 id!(/// One row of the jobs ledger.
     JobId);
+id!(/// One key of a tenant's machine.
+    ApiKeyId);
