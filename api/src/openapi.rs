@@ -58,6 +58,7 @@ pub fn head() -> OpenApi {
             ("invitees", "Who is invited"),
             ("attendance", "Who was there"),
             ("recordings", "Recordings and their files"),
+            ("provider-configs", "Servers and accounts at meeting providers, for administrators"),
             ("webhooks", "For meeting providers"),
             ("operations", "For those who run the service"),
         ]

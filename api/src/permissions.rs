@@ -11,7 +11,8 @@
 //!
 //! Who may not view a session gets 404, as for a session that does not exist; who may view it, but not do the
 //! rest, gets 403. New sessions are made by instructors, admins and services. Jobs, queues and schedules, which are those
-//! of all tenants, are for operators alone ([`Operator`]).
+//! of all tenants, are for operators alone ([`Operator`]); provider configurations for administrators of their tenant
+//! ([`Admin`]).
 
 use axum::{
     extract::FromRequestParts,
@@ -114,6 +115,22 @@ impl FromRequestParts<AppState> for Operator {
         let caller = Caller::from_request_parts(parts, state).await?;
         if !caller.is(Role::Operator) {
             return Err(error::forbidden("Jobs, queues and schedules are for operators.").into());
+        }
+        Ok(Self(caller))
+    }
+}
+
+/// A caller who administers a tenant. As an extractor it comes first in a handler's signature, so that nobody else learns
+/// what exists.
+pub struct Admin(pub Caller);
+
+impl FromRequestParts<AppState> for Admin {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        if !caller.is(Role::Admin) {
+            return Err(error::forbidden("Provider configurations are for the tenant's administrators.").into());
         }
         Ok(Self(caller))
     }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use metrics_handle::MetricsHandle;
 use shared::{
     clock::Clock,
+    probes::Prober,
     providers::Providers,
     queue::{Dispatcher, Tx, redis::RedisQueues},
 };
 use sqlx::PgPool;
 
-use crate::{auth::TokenJudge, config::Config, storage::Storage, tenants::Tenants};
+use crate::{auth::TokenJudge, config::Config, provider_configs::ProviderConfigs, storage::Storage, tenants::Tenants};
 
 pub mod metrics_handle {
     //! The process's metrics, ready to be rendered.
@@ -25,7 +26,11 @@ pub struct AppState {
     pub db: PgPool,
     pub dispatcher: Dispatcher,
     pub redis: RedisQueues,
+    /// What the environment configures …
     pub providers: Providers,
+    /// … and what tenants do.
+    pub provider_configs: ProviderConfigs,
+    pub prober: Prober,
     pub storage: Storage,
     pub tenants: Tenants,
     pub tokens: Arc<TokenJudge>,

@@ -18,6 +18,7 @@ use crate::config::DatabaseConfig;
 pub mod attendance;
 pub mod invitees;
 pub mod participants;
+pub mod provider_configs;
 pub mod recordings;
 pub mod reminders;
 pub mod schedule_ticks;
