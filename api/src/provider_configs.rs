@@ -9,7 +9,10 @@ use std::{
 
 use axum::http::StatusCode;
 use shared::{
-    db::provider_configs::{self, ProviderConfig},
+    db::{
+        provider_configs::{self, ProviderConfig},
+        provider_secrets,
+    },
     domain::{
         ids::{ProviderConfigId, TenantId},
         provider::ProviderKind,
@@ -73,7 +76,7 @@ impl ProviderConfigs {
             return Ok(Some(opened.clone()));
         }
         let Some(row) = provider_configs::find(&mut *connection, id).await? else { return Ok(None) };
-        let sealed = provider_configs::secrets(connection, row.tenant_id, &[id]).await?.remove(&id).unwrap_or_default();
+        let sealed = provider_secrets::list(connection, row.tenant_id, &[id]).await?.remove(&id).unwrap_or_default();
         let opened = Arc::new(Opened {
             id,
             tenant: row.tenant_id,

@@ -77,9 +77,6 @@ enum Command {
     /// See what the running sandbox has scheduled, run it now; as `worker schedules`.
     #[command(disable_help_flag = true)]
     Schedules(Passed),
-    /// Seal the running sandbox's provider secrets anew; as `worker rotate-secrets`.
-    #[command(disable_help_flag = true)]
-    RotateSecrets(Passed),
     /// Run one of the services in this process; the sandbox starts itself again with this.
     #[command(hide = true)]
     Service {
@@ -115,7 +112,6 @@ async fn run() -> anyhow::Result<()> {
         Some(Command::Jobs(passed)) => operate(&arguments.dir, "jobs", passed.arguments).await,
         Some(Command::Queues(passed)) => operate(&arguments.dir, "queues", passed.arguments).await,
         Some(Command::Schedules(passed)) => operate(&arguments.dir, "schedules", passed.arguments).await,
-        Some(Command::RotateSecrets(passed)) => operate(&arguments.dir, "rotate-secrets", passed.arguments).await,
         Some(Command::Chaos(arguments)) => chaos::run(arguments).await,
         Some(Command::Demo { break_things }) => demo::run(&arguments.dir, break_things).await,
         None => stay(arguments).await,

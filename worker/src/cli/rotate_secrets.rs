@@ -5,7 +5,7 @@ use clap::Args;
 use serde::Serialize;
 use shared::{
     config::SecretsConfig,
-    db::provider_configs::{self, StoredSecret},
+    db::provider_secrets::{self, StoredSecret},
     domain::ids::ProviderConfigId,
     secrets::{Keyring, Place, Sealed},
 };
@@ -46,7 +46,7 @@ pub async fn run(arguments: RotateSecretsArguments) -> anyhow::Result<()> {
     let first = keys.first().ok_or_else(|| anyhow::anyhow!("set SECRETS_KEYS or SECRETS_KEYS_FILE"))?.to_owned();
     let context = arguments.shared.connect().await?;
     let failed = if arguments.dry_run { 0 } else { rotate(&context, &keys, &first).await? };
-    let counts = provider_configs::secrets_by_key(&context.db).await?;
+    let counts = provider_secrets::count_by_key(&context.db).await?;
     let counts: Vec<KeyCount> = counts
         .into_iter()
         .map(|(key, secrets)| KeyCount { state: if key == first { "seals" } else { "still needed" }, key, secrets })
@@ -64,13 +64,13 @@ async fn rotate(context: &Context, keys: &Keyring, first: &str) -> anyhow::Resul
     let (mut done, mut failed) = (0_u64, 0_u64);
     let mut after = (ProviderConfigId(uuid::Uuid::nil()), String::new());
     loop {
-        let step = provider_configs::secrets_of_other_keys(&context.db, first, (after.0, &after.1), STEP).await?;
+        let step = provider_secrets::list_of_other_keys(&context.db, first, (after.0, &after.1), STEP).await?;
         let Some(last) = step.last() else { break };
         after = (last.config_id, last.field.clone());
         for stored in &step {
             match seal_anew(keys, stored) {
                 // Changed meanwhile by its administrator: that is newer.
-                Ok(anew) => done += u64::from(provider_configs::replace_sealed(&context.db, stored, &anew).await?),
+                Ok(anew) => done += u64::from(provider_secrets::replace_sealed(&context.db, stored, &anew).await?),
                 Err(error) => {
                     failed += 1;
                     eprintln!("{} of the configuration {}: {error}", stored.field, stored.config_id);

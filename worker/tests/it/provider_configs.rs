@@ -5,7 +5,7 @@ use sandbox::recording_host::Faults;
 use serde_json::{Value, json};
 use shared::{
     config::SecretsConfig,
-    db::provider_configs::{self, secrets_by_key},
+    db::{provider_configs, provider_secrets},
     domain::{
         ids::{ProviderConfigId, SessionId, TenantId},
         provider::ProviderKind,
@@ -38,11 +38,11 @@ impl TestWorker {
     async fn keep_secret(&self, keys: &Keyring, config: ProviderConfigId, text: &str) {
         let place = Place { tenant: self.tenant, config, field: "jwt_secret" };
         let sealed = keys.seal(&Secret::new(text), place).unwrap();
-        provider_configs::put_secret(self.db(), (self.tenant, config), "jwt_secret", &sealed).await.unwrap();
+        provider_secrets::put(self.db(), (self.tenant, config), "jwt_secret", &sealed).await.unwrap();
     }
 
     async fn secret(&self, keys: &Keyring, config: ProviderConfigId) -> Result<String, SecretsError> {
-        let all = provider_configs::secrets(self.db(), self.tenant, &[config]).await.unwrap();
+        let all = provider_secrets::list(self.db(), self.tenant, &[config]).await.unwrap();
         let place = Place { tenant: self.tenant, config, field: "jwt_secret" };
         keys.open(&all[&config]["jwt_secret"], place).map(|secret| secret.expose().to_owned())
     }
@@ -122,9 +122,9 @@ async fn secrets_are_sealed_anew_and_a_second_time_changes_nothing() {
     }
     // Without the old key nothing is opened, and nothing is lost.
     assert!(rotate(&url, NEW).await.is_err());
-    assert_eq!(secrets_by_key(worker.db()).await.unwrap(), [("old".to_owned(), 250)].into());
+    assert_eq!(provider_secrets::count_by_key(worker.db()).await.unwrap(), [("old".to_owned(), 250)].into());
     rotate(&url, &format!("{NEW},{OLD}")).await.unwrap();
-    assert_eq!(secrets_by_key(worker.db()).await.unwrap(), [("new".to_owned(), 250)].into());
+    assert_eq!(provider_secrets::count_by_key(worker.db()).await.unwrap(), [("new".to_owned(), 250)].into());
     for (n, config) in configs.iter().enumerate() {
         assert_eq!(worker.secret(&new, *config).await.unwrap(), format!("secret-{n}"));
     }
@@ -158,11 +158,11 @@ async fn a_secret_that_was_changed_meanwhile_stays_changed() {
     let config = worker.configure("a", json!({})).await;
     worker.keep_secret(&old, config, "before").await;
     let nil = ProviderConfigId(uuid::Uuid::nil());
-    let read = provider_configs::secrets_of_other_keys(worker.db(), "new", (nil, ""), 10).await.unwrap();
+    let read = provider_secrets::list_of_other_keys(worker.db(), "new", (nil, ""), 10).await.unwrap();
     worker.keep_secret(&old, config, "after").await;
     let place = Place { tenant: worker.tenant, config, field: "jwt_secret" };
     let anew = both.seal(&Secret::new("before"), place).unwrap();
-    assert!(!provider_configs::replace_sealed(worker.db(), &read[0], &anew).await.unwrap());
+    assert!(!provider_secrets::replace_sealed(worker.db(), &read[0], &anew).await.unwrap());
     assert_eq!(worker.secret(&both, config).await.unwrap(), "after");
 }
 
@@ -176,11 +176,11 @@ async fn no_query_finds_what_belongs_to_another_tenant() {
     assert!(provider_configs::find_in(db, stranger, config).await.unwrap().is_none());
     assert!(provider_configs::choose(db, stranger, Some(config), None).await.unwrap().is_none());
     assert!(provider_configs::list(db, stranger, (None, false), 10).await.unwrap().is_empty());
-    assert!(provider_configs::secrets(db, stranger, &[config]).await.unwrap().is_empty());
+    assert!(provider_secrets::list(db, stranger, &[config]).await.unwrap().is_empty());
     let mut connection = db.acquire().await.unwrap();
     assert!(provider_configs::lock_in(&mut connection, stranger, config).await.unwrap().is_none());
     assert!(provider_configs::make_default(&mut connection, stranger, config).await.unwrap().is_none());
-    provider_configs::delete_secret(db, (stranger, config), "jwt_secret").await.unwrap();
+    provider_secrets::delete(db, (stranger, config), "jwt_secret").await.unwrap();
     provider_configs::delete(db, stranger, config).await.unwrap();
     assert_eq!(worker.secret(&keys(OLD), config).await.unwrap(), "a secret");
 }

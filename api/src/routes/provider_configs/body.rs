@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::{
-    db::provider_configs::{self, ProviderConfig},
+    db::{provider_configs::ProviderConfig, provider_secrets},
     domain::{
         ids::{ProviderConfigId, TenantId},
         provider::ProviderKind,
@@ -152,7 +152,7 @@ pub async fn respond(
     status: StatusCode,
     config: ProviderConfig,
 ) -> Result<Response> {
-    let sealed = provider_configs::secrets(connection, config.tenant_id, &[config.id]).await?;
+    let sealed = provider_secrets::list(connection, config.tenant_id, &[config.id]).await?;
     let tag = HeaderValue::try_from(etag(&config).as_str()).map_err(anyhow::Error::from)?;
     let sealed = sealed.get(&config.id).cloned().unwrap_or_default();
     Ok((status, [(header::ETAG, tag)], Json(show(state, config, &sealed))).into_response())
@@ -171,9 +171,9 @@ pub async fn write_secrets(
                 let place = Place { tenant, config, field };
                 let sealed = configs.keys().seal(&Secret::new(text), place);
                 let sealed = sealed.map_err(|e| unavailable(&e, Some(config)))?;
-                provider_configs::put_secret(&mut *connection, (tenant, config), field, &sealed).await?;
+                provider_secrets::put(&mut *connection, (tenant, config), field, &sealed).await?;
             }
-            _ => provider_configs::delete_secret(&mut *connection, (tenant, config), field).await?,
+            _ => provider_secrets::delete(&mut *connection, (tenant, config), field).await?,
         }
     }
     Ok(())

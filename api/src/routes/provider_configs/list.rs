@@ -7,7 +7,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use shared::{db::provider_configs, domain::ids::ProviderConfigId};
+use shared::{
+    db::{provider_configs, provider_secrets},
+    domain::ids::ProviderConfigId,
+};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
@@ -47,7 +50,7 @@ pub async fn list_provider_configs(
     let beside = (wanted.after.map(ProviderConfigId), wanted.backwards);
     let rows = provider_configs::list(&state.db, caller.tenant.id, beside, wanted.limit()).await?;
     let ids: Vec<ProviderConfigId> = rows.iter().map(|config| config.id).collect();
-    let mut secrets = provider_configs::secrets(&state.db, caller.tenant.id, &ids).await?;
+    let mut secrets = provider_secrets::list(&state.db, caller.tenant.id, &ids).await?;
     let path = format!("{}{BASE}/provider-configs/", state.config.public_url.trim_end_matches('/'));
     let address = Address { path, parameters: Vec::new() };
     let show = |config: provider_configs::ProviderConfig| {

@@ -2,7 +2,11 @@
 
 use axum::{Json, extract::State};
 use serde::Serialize;
-use shared::{db::provider_configs, domain::ids::ProviderConfigId, probes};
+use shared::{
+    db::{provider_configs, provider_secrets},
+    domain::ids::ProviderConfigId,
+    probes,
+};
 use utoipa::ToSchema;
 
 use crate::{
@@ -49,7 +53,7 @@ pub async fn test_provider_config(
     let tenant = caller.tenant.id;
     let config = provider_configs::find_in(&state.db, tenant, id).await?;
     let config = config.ok_or_else(|| not_found("provider configuration"))?;
-    let sealed = provider_configs::secrets(&state.db, tenant, &[id]).await?.remove(&id).unwrap_or_default();
+    let sealed = provider_secrets::list(&state.db, tenant, &[id]).await?.remove(&id).unwrap_or_default();
     let configuration = state.provider_configs.open(&config, &sealed)?;
     let checks: Vec<ProviderCheck> = state
         .prober
