@@ -72,6 +72,20 @@ create trigger audit after insert or delete on recordings
 create trigger audit_state after update on recordings
     for each row when (old.state is distinct from new.state)
     execute function audit_row('recording', 'id', 'tenant_id', 'source_url,upload_id,parts,source_etag,bytes_done,object_key');
+create trigger audit after insert or delete on api_keys
+    for each row execute function audit_row('api-key', 'id', 'tenant_id', 'hash');
+-- Not each use.
+create trigger audit_update after update on api_keys
+    for each row when (old.last_used_at is not distinct from new.last_used_at)
+    execute function audit_row('api-key', 'id', 'tenant_id', 'hash');
+create trigger audit after insert or update or delete on provider_configs
+    for each row execute function audit_row('provider-config', 'id', 'tenant_id', '');
+create trigger audit after insert or delete on provider_secrets
+    for each row execute function audit_row('provider-secret', 'config_id', 'tenant_id', 'ciphertext,key_id');
+-- Not when another key seals the same secret.
+create trigger audit_update after update on provider_secrets
+    for each row when (old.key_id = new.key_id)
+    execute function audit_row('provider-secret', 'config_id', 'tenant_id', 'ciphertext,key_id');
 create trigger audit after insert or update or delete on tenants
     for each row execute function audit_row('tenant', 'id', 'id', '');
 

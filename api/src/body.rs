@@ -56,10 +56,15 @@ pub fn compile<T: ToSchema>() -> Validator {
     let parts: serde_json::Map<String, Value> =
         parts.into_iter().map(|(name, part)| (name, serde_json::to_value(part).expect("a schema is JSON"))).collect();
     schema["components"] = json!({ "schemas": parts });
+    validator(&schema)
+}
+
+/// A schema of this crate, compiled.
+pub fn validator(schema: &Value) -> Validator {
     jsonschema::options()
         .with_draft(Draft::Draft202012)
         .should_validate_formats(true)
-        .build(&schema)
+        .build(schema)
         .expect("the schemas of this crate are valid")
 }
 

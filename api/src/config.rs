@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser};
-use shared::config::{AuthConfig, DatabaseConfig, ProvidersConfig, RedisConfig, TelemetryConfig};
+use shared::config::{
+    AuthConfig, DatabaseConfig, OutboundConfig, ProvidersConfig, RedisConfig, SecretsConfig, TelemetryConfig,
+};
 
 /// Serves the HTTP API of the live-session service. Start as many as you need behind a load balancer.
 #[derive(Debug, Clone, Parser)]
@@ -42,6 +44,10 @@ pub struct Config {
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<String>,
 
+    /// Where Zoom gives out tokens of server-to-server OAuth apps.
+    #[arg(long, env = "ZOOM_OAUTH_URL", default_value = "https://zoom.us/oauth/token")]
+    pub zoom_oauth_url: url::Url,
+
     /// Seconds that running requests have to finish after SIGTERM.
     #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 25)]
     pub shutdown_grace: u64,
@@ -58,6 +64,10 @@ pub struct Config {
     pub redis: RedisConfig,
     #[command(flatten)]
     pub providers: ProvidersConfig,
+    #[command(flatten)]
+    pub secrets: SecretsConfig,
+    #[command(flatten)]
+    pub outbound: OutboundConfig,
     #[command(flatten)]
     pub storage: StorageConfig,
     #[command(flatten)]

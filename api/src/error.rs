@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::middleware::current_request_id;
 
 /// Seconds after which a caller may try again when a part of the service is down or busy.
-const RETRY_AFTER: &str = "2";
+pub const RETRY_AFTER: &str = "2";
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -263,7 +263,7 @@ pub fn precondition_failed() -> Problem {
         StatusCode::PRECONDITION_FAILED,
         "precondition-failed",
         "Changed meanwhile",
-        "The ETag in If-Match is not the present one. Read the session again and repeat your change.",
+        "The ETag in If-Match is not the present one. Read it again and repeat your change.",
     )
 }
 

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
-use shared::domain::ids::{ApiKeyId, JobId, RecordingId, SessionId};
+use shared::domain::ids::{ApiKeyId, JobId, ProviderConfigId, RecordingId, SessionId};
 
 use crate::{
     error::{self, Error, Problem},
@@ -29,6 +29,10 @@ impl Named for SessionId {
 
 impl Named for RecordingId {
     const NAME: &'static str = "recording";
+}
+
+impl Named for ProviderConfigId {
+    const NAME: &'static str = "provider configuration";
 }
 
 impl Named for JobId {

@@ -8,8 +8,11 @@ use shared::{
     checks::{Checks, can_listen},
     clock::Clock,
     db,
+    outbound::Rule,
+    probes::Prober,
     providers::Providers,
     queue::{Dispatcher, redis::RedisQueues},
+    secrets::Keyring,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,7 @@ pub use config::Config;
 
 use crate::{
     auth::{ApiKeys, TokenJudge},
+    provider_configs::ProviderConfigs,
     state::AppState,
     storage::Storage,
     tenants::Tenants,
@@ -34,6 +38,7 @@ pub mod middleware;
 pub mod openapi;
 pub mod page;
 pub mod permissions;
+pub mod provider_configs;
 pub mod router;
 pub mod routes;
 pub mod schema;
@@ -85,6 +90,7 @@ pub async fn check(config: &Config) -> anyhow::Result<()> {
     let mut checks = Checks::new();
     checks.add("settings", config.validate());
     checks.add_all("providers", &config.providers.faults());
+    checks.add("keys for secrets", Keyring::load(&config.secrets));
     checks.add("address", can_listen(config.api_addr, "API_ADDR").await);
     checks.add("Postgres", db::check(&config.database).await);
     let redis = async {
@@ -108,6 +114,8 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
         dispatcher: Dispatcher::start(redis.clone()),
         redis,
         providers: Providers::new(&config.providers),
+        provider_configs: ProviderConfigs::new(Keyring::load(&config.secrets)?),
+        prober: prober(&config)?,
         storage: Storage::new(&config.storage)?,
         tenants: Tenants::new(db.clone()),
         tokens: Arc::new(TokenJudge::start(&config.auth)?),
@@ -117,6 +125,12 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
         config: Arc::new(config),
         db,
     })
+}
+
+fn prober(config: &Config) -> anyhow::Result<Prober> {
+    let allow_private = config.outbound.provider_configs_allow_private;
+    let rule = Rule { allow_private, setting: "PROVIDER_CONFIGS_ALLOW_PRIVATE" };
+    Ok(Prober::new(rule, config.zoom_oauth_url.clone())?)
 }
 
 async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {

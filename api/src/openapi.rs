@@ -62,6 +62,7 @@ pub fn head() -> OpenApi {
             ("attendance", "Who was there"),
             ("recordings", "Recordings and their files"),
             ("api-keys", "Keys with which a tenant's machines call"),
+            ("provider-configs", "Servers and accounts at meeting providers, for administrators"),
             ("webhooks", "For meeting providers"),
             ("operations", "For those who run the service"),
         ]

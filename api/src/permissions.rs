@@ -11,8 +11,8 @@
 //!
 //! Who may not view a session gets 404, as for a session that does not exist; who may view it, but not do the
 //! rest, gets 403. New sessions are made by instructors, admins and services. Jobs, queues and schedules, which are those
-//! of all tenants, are for operators alone ([`Operator`]). API keys are made, listed and revoked by the tenant's admins
-//! ([`Admin`]).
+//! of all tenants, are for operators alone ([`Operator`]); API keys, provider configurations and the audit log for the
+//! tenant's administrators ([`Admin`]).
 //!
 //! A machine with an API key is a `service` or an `admin` of its tenant, whatever its key says. It is nobody in a class:
 //! only a key with `admin` gets in, as a co-host. A key with `admin` makes keys, of its tenant and not beyond its own end.
@@ -123,7 +123,8 @@ impl FromRequestParts<AppState> for Operator {
     }
 }
 
-/// A caller who administers the tenant. Comes first in a handler's signature, like [`Operator`].
+/// A caller who administers a tenant. As an extractor it comes first in a handler's signature, so that nobody else learns
+/// what exists.
 pub struct Admin(pub Caller);
 
 impl FromRequestParts<AppState> for Admin {
@@ -132,7 +133,7 @@ impl FromRequestParts<AppState> for Admin {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
         let caller = Caller::from_request_parts(parts, state).await?;
         if !caller.is(Role::Admin) {
-            return Err(error::forbidden("API keys are for administrators of the tenant.").into());
+            return Err(error::forbidden("This is for administrators of the tenant.").into());
         }
         Ok(Self(caller))
     }

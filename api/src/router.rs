@@ -35,6 +35,17 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(jobs::discard_job))
         .routes(routes!(jobs::retry_job))
         .routes(routes!(ops::get_ops))
+        .routes(routes!(
+            provider_configs::list::list_provider_configs,
+            provider_configs::create::create_provider_config
+        ))
+        .routes(routes!(
+            provider_configs::list::get_provider_config,
+            provider_configs::update::patch_provider_config,
+            provider_configs::remove::delete_provider_config
+        ))
+        .routes(routes!(provider_configs::make_default::make_provider_config_default))
+        .routes(routes!(provider_configs::test::test_provider_config))
         .routes(routes!(queues::list_queues))
         .routes(routes!(queues::pause_queue))
         .routes(routes!(queues::resume_queue))
@@ -61,8 +72,11 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(recordings::list_recordings))
         .routes(routes!(sessions::lifecycle::start_session))
         .routes(routes!(webhooks::receive_jaas_webhook))
+        .routes(routes!(webhooks::receive_jaas_webhook_of_config))
         .routes(routes!(webhooks::receive_jitsi_webhook))
         .routes(routes!(webhooks::receive_jitsi_event))
+        .routes(routes!(webhooks::receive_jitsi_webhook_of_config))
+        .routes(routes!(webhooks::receive_jitsi_event_of_config))
         .routes(routes!(documents::docs))
         .routes(routes!(documents::docs_page))
         .routes(routes!(documents::docs_file))

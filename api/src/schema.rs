@@ -6,7 +6,8 @@ use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Schema
 pub const STATUS: &[&str] = &["scheduled", "live", "ended", "cancelled"];
 pub const KIND: &[&str] = &["scheduled", "instant", "webinar"];
 pub const ACCESS: &[&str] = &["invitees", "tenant"];
-pub const PROVIDER: &[&str] = &["jitsi", "bigbluebutton", "zoom"];
+pub const PROVIDER: &[&str] = &["jitsi", "jaas", "bbb", "zoom"];
+pub const CHECK: &[&str] = &["address", "tls", "secret", "version"];
 pub const END_REASON: &[&str] = &["host", "provider", "overdue", "abandoned"];
 pub const PART: &[&str] = &["host", "co_host", "participant"];
 pub const INVITEE_ROLE: &[&str] = &["participant", "co_host"];
@@ -49,6 +50,7 @@ schemas! {
     kind, kind_or_null = KIND;
     access, access_or_null = ACCESS;
     provider, provider_or_null = PROVIDER;
+    check, check_or_null = CHECK;
     end_reason, end_reason_or_null = END_REASON;
     part, part_or_null = PART;
     invitee_role, invitee_role_or_null = INVITEE_ROLE;
@@ -73,6 +75,7 @@ mod tests {
             session::{Access, EndReason, SessionKind, SessionStatus},
         },
         jobs::Queue,
+        probes::CheckName,
         queue::control::JobState,
     };
 
@@ -94,6 +97,7 @@ mod tests {
         holds::<SessionKind>(KIND);
         holds::<Access>(ACCESS);
         holds::<ProviderKind>(PROVIDER);
+        holds::<CheckName>(CHECK);
         holds::<EndReason>(END_REASON);
         holds::<Part>(PART);
         holds::<InviteeRole>(INVITEE_ROLE);

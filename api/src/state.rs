@@ -5,6 +5,7 @@ use std::sync::Arc;
 use metrics_handle::MetricsHandle;
 use shared::{
     clock::Clock,
+    probes::Prober,
     providers::Providers,
     queue::{Dispatcher, Tx, redis::RedisQueues},
 };
@@ -13,6 +14,7 @@ use sqlx::PgPool;
 use crate::{
     auth::{ApiKeys, TokenJudge},
     config::Config,
+    provider_configs::ProviderConfigs,
     storage::Storage,
     tenants::Tenants,
 };
@@ -30,7 +32,11 @@ pub struct AppState {
     pub db: PgPool,
     pub dispatcher: Dispatcher,
     pub redis: RedisQueues,
+    /// What the environment configures …
     pub providers: Providers,
+    /// … and what tenants do.
+    pub provider_configs: ProviderConfigs,
+    pub prober: Prober,
     pub storage: Storage,
     pub tenants: Tenants,
     pub tokens: Arc<TokenJudge>,

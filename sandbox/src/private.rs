@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 /// Secrets that stay the same over restarts, so that tokens that were handed out stay good.
 pub(crate) struct Secrets {
@@ -16,6 +17,8 @@ pub(crate) struct Secrets {
     pub jitsi: String,
     pub jitsi_webhook: String,
     pub jaas_webhook: String,
+    /// `SECRETS_KEYS`.
+    pub keys: String,
 }
 
 impl Secrets {
@@ -31,7 +34,12 @@ impl Secrets {
                     return Ok(known);
                 }
             }
-            let secret = format!("{prefix}{}", hex::encode(rand::random::<[u8; 32]>()));
+            let random = rand::random::<[u8; 32]>();
+            // Keys have a form of their own.
+            let secret = match name {
+                "keys" => format!("{prefix}{}", BASE64_STANDARD.encode(random)),
+                _ => format!("{prefix}{}", hex::encode(random)),
+            };
             write(&path, &secret)?;
             Ok(secret)
         };
@@ -40,6 +48,7 @@ impl Secrets {
             jitsi: secret("jitsi", "")?,
             jitsi_webhook: secret("jitsi-webhook", "")?,
             jaas_webhook: secret("jaas-webhook", "whsec_")?,
+            keys: secret("keys", "sandbox:")?,
         })
     }
 }

@@ -215,6 +215,8 @@ fn environment(
         ("JITSI_WEBHOOK_SECRET", secrets.jitsi_webhook.clone()),
         ("JAAS_WEBHOOK_SECRET", secrets.jaas_webhook.clone()),
         ("AUTH_JWT_SECRET", secrets.auth.clone()),
+        ("SECRETS_KEYS", secrets.keys.clone()),
+        ("PROVIDER_CONFIGS_ALLOW_PRIVATE", "true".to_owned()),
         ("LOG_FORMAT", "text".to_owned()),
         ("RUST_LOG", "info,sqlx=warn".to_owned()),
         // Often, so that a story of a minute shows it.

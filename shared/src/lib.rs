@@ -3,7 +3,8 @@
 //! process pays for what only another one uses. `docs/ARCHITECTURE.md` shows where things are.
 //!
 //! Inside, a module uses only what stands left of it:
-//! `clock, config, domain ◀ jobs ◀ queue ◀ db` and `clock, config, domain ◀ providers, calendar`;
+//! `clock, config, domain ◀ jobs ◀ queue ◀ db` and `clock, config, domain ◀ secrets ◀ db, providers ◀ probes` with
+//! `outbound ◀ probes`, and `clock, config, domain ◀ calendar`;
 //! `telemetry`, `shutdown` and `checks` are for the binaries. `shared/tests/layering.rs` holds that.
 
 pub mod calendar;
@@ -13,7 +14,10 @@ pub mod config;
 pub mod db;
 pub mod domain;
 pub mod jobs;
+pub mod outbound;
+pub mod probes;
 pub mod providers;
 pub mod queue;
+pub mod secrets;
 pub mod shutdown;
 pub mod telemetry;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use clap::{Args, Parser};
 use shared::{
-    config::{DatabaseConfig, ProvidersConfig, RedisConfig, TelemetryConfig},
+    config::{DatabaseConfig, OutboundConfig, ProvidersConfig, RedisConfig, TelemetryConfig},
     jobs::Queue,
 };
 
@@ -61,6 +61,8 @@ pub struct Config {
     pub redis: RedisConfig,
     #[command(flatten)]
     pub providers: ProvidersConfig,
+    #[command(flatten)]
+    pub outbound: OutboundConfig,
     #[command(flatten)]
     pub storage: StorageConfig,
     #[command(flatten)]

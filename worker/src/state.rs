@@ -30,7 +30,7 @@ impl State {
             storage: Storage::new(&config.storage).await,
             mailer: Mailer::new(&config.mail)?,
             providers: Providers::new(&config.providers),
-            fetcher: Fetcher::new(&config.providers)?,
+            fetcher: Fetcher::new(&config.providers, config.outbound)?,
             clock: Clock::System,
             config: Arc::new(config),
         })

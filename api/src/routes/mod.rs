@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod ops;
 pub mod participants;
 pub mod presence;
+pub mod provider_configs;
 pub mod queues;
 pub mod recordings;
 pub mod schedules;

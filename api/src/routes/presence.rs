@@ -1,5 +1,7 @@
 //! Being in a session: join, heartbeat, leave.
 
+use std::sync::Arc;
+
 use axum::{
     Json as Answer,
     extract::State,
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use shared::{
     db::participants::{self, Presence},
     domain::{
-        ids::SessionId,
+        ids::{ProviderConfigId, SessionId},
         person::Part,
         provider::ProviderKind,
         session::{Session, SessionStatus},
@@ -28,6 +30,7 @@ use crate::{
     error::{Problem, Result, conflict, forbidden, unavailable},
     extract::Id,
     permissions::{self, Right, Seen},
+    provider_configs::Opened,
     routes::sessions::lifecycle::start,
     schema,
     state::AppState,
@@ -92,7 +95,7 @@ pub struct HeartbeatBody {
     responses(
         (status = 200, body = JoinBody),
         (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
-            description = "`join-not-open` (with Retry-After) or `session-full`"),
+            description = "`join-not-open` (with Retry-After), `session-full` or `provider-config-disabled`"),
         (status = 410, body = crate::error::ProblemBody, content_type = "application/problem+json",
             description = "`session-ended` or `session-cancelled`"),
     ),
@@ -119,7 +122,7 @@ pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id):
     };
     has_place(&mut tx, &session, part, &who).await?;
     let expires_at = (session.ends_at + TOKEN_GRACE).max(now + TOKEN_LEAST).min(now + TOKEN_MOST);
-    let way = way_in(&state, &caller, &session, part, (now, expires_at))?;
+    let way = way_in(&state, &mut tx, &caller, &session, part, (now, expires_at)).await?;
     let connection_id = participants::open(&mut tx, session.tenant_id, id, (&caller.id, &caller.name), part).await?;
     tx.commit().await?;
     let body = JoinBody {
@@ -172,8 +175,9 @@ async fn has_place(tx: &mut Tx, session: &Session, part: Part, who: &Presence<'_
     Err(problem.session_status(session.status).retry_after(30).into())
 }
 
-fn way_in(
+async fn way_in(
     state: &AppState,
+    tx: &mut Tx,
     caller: &Caller,
     session: &Session,
     part: Part,
@@ -190,10 +194,26 @@ fn way_in(
         recording: session.recording_enabled,
         subject: &session.title,
     };
-    state.providers.join(&request).map_err(|error| match error {
+    let configured = match session.provider_config_id {
+        Some(id) => Some(configured(state, tx, session, id).await?),
+        None => None,
+    };
+    let providers = configured.as_ref().map_or(&state.providers, |opened| &opened.providers);
+    providers.join(&request).map_err(|error| match error {
         ProviderError::NotConfigured(kind) => unavailable(format!("No {} server is configured.", kind.as_str())).into(),
         other => anyhow::Error::new(other).into(),
     })
+}
+
+/// The session's configuration, through the transaction's own connection.
+async fn configured(state: &AppState, tx: &mut Tx, session: &Session, id: ProviderConfigId) -> Result<Arc<Opened>> {
+    let opened = state.provider_configs.find(&mut *tx, id).await?.filter(|opened| opened.tenant == session.tenant_id);
+    let opened = opened.ok_or_else(|| unavailable("The session's provider configuration is gone."))?;
+    if !opened.enabled {
+        let detail = "The session's provider configuration is disabled; an administrator may enable it again.";
+        return Err(conflict("provider-config-disabled", "The provider is disabled", detail).into());
+    }
+    Ok(opened)
 }
 
 /// Say that the person is still there. Durable when answered.

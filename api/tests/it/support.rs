@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub const JITSI_SECRET: &str = "jitsi-webhook-secret";
 pub const JAAS_SECRET: &str = "whsec_9635df66714a4cf088ee9d0979dd3bf6";
+pub const SECRETS_KEYS: &str = "test:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 pub const BASE: &str = "/api/v1/live-sessions";
 
 /// One API process with a database of its own and the tenants `okul` and `other`.
@@ -55,6 +56,7 @@ impl TestApp {
             ("--jitsi-jwt-secret", SECRET),
             ("--jitsi-webhook-secret", JITSI_SECRET),
             ("--jaas-webhook-secret", JAAS_SECRET),
+            ("--secrets-keys", SECRETS_KEYS),
             ("--s3-endpoint", servers.s3.endpoint()),
             ("--aws-access-key-id", servers.s3.access_key()),
             ("--aws-secret-access-key", servers.s3.secret_key()),

@@ -3,12 +3,16 @@
 
 mod auth;
 mod database;
+mod outbound;
 mod providers;
 mod redis;
+mod secrets;
 mod telemetry;
 
 pub use auth::AuthConfig;
 pub use database::DatabaseConfig;
+pub use outbound::OutboundConfig;
 pub use providers::ProvidersConfig;
 pub use redis::RedisConfig;
+pub use secrets::SecretsConfig;
 pub use telemetry::TelemetryConfig;

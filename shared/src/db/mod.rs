@@ -21,6 +21,8 @@ pub mod attendance;
 pub mod audit_log;
 pub mod invitees;
 pub mod participants;
+pub mod provider_configs;
+pub mod provider_secrets;
 pub mod recordings;
 pub mod reminders;
 pub mod schedule_ticks;

@@ -1,13 +1,13 @@
 //! Functions on the table `webhook_events`: the inbox of what providers told us.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{FromRow, PgExecutor};
 
 use crate::domain::{
-    ids::{TenantId, WebhookEventId},
+    ids::{ProviderConfigId, TenantId, WebhookEventId},
     session::Session,
 };
 
@@ -16,8 +16,10 @@ use crate::domain::{
 pub struct WebhookEvent {
     pub id: WebhookEventId,
     pub tenant_id: Option<TenantId>,
-    /// The last part of the webhook's URL, see `providers::WebhookSource`.
+    /// The provider's part of the webhook's URL, see `providers::WebhookSource`.
     pub provider: String,
+    /// By whose secret it was verified; `None`: by the environment's. It is about sessions of that configuration alone.
+    pub provider_config_id: Option<ProviderConfigId>,
     pub event_key: String,
     pub event_type: String,
     pub occurred_at: DateTime<Utc>,
@@ -32,8 +34,8 @@ pub struct WebhookEvent {
 
 pub async fn find<'e>(executor: impl PgExecutor<'e>, id: WebhookEventId) -> sqlx::Result<Option<WebhookEvent>> {
     sqlx::query_as(
-        "select id, tenant_id, provider, event_key, event_type, occurred_at, body, state, note, received_at, \
-             processed_at \
+        "select id, tenant_id, provider, provider_config_id, event_key, event_type, occurred_at, body, state, note, \
+             received_at, processed_at \
          from webhook_events where id = $1",
     )
     .bind(id)
@@ -44,8 +46,10 @@ pub async fn find<'e>(executor: impl PgExecutor<'e>, id: WebhookEventId) -> sqlx
 /// An event that has just come.
 #[derive(Debug, Clone, Copy)]
 pub struct NewEvent<'a> {
-    /// The last part of the webhook's URL.
+    /// The provider's part of the webhook's URL.
     pub provider: &'a str,
+    /// By whose secret it was verified, and whose that is; `None`: the environment's.
+    pub config: Option<(ProviderConfigId, TenantId)>,
     /// The same for each delivery of the same event.
     pub key: &'a str,
     pub event_type: &'a str,
@@ -58,19 +62,27 @@ pub struct NewEvent<'a> {
 
 /// Keeps an event, with the session it is about where the room is known. `None` when it is known already: a repeat.
 pub async fn insert<'e>(executor: impl PgExecutor<'e>, event: &NewEvent<'_>) -> sqlx::Result<Option<WebhookEventId>> {
+    // Whoever knows one configuration's secret cannot use up the keys of another one's events.
+    let key = match event.config {
+        Some((config, _)) => Cow::Owned(format!("{config}/{}", event.key)),
+        None => Cow::Borrowed(event.key),
+    };
     sqlx::query_scalar(
-        "insert into webhook_events (id, provider, event_key, event_type, occurred_at, body, session_id, tenant_id) \
-         select $1, $2, $3, $4, $5, $6, s.id, s.tenant_id \
-         from (select) as one left join sessions s on s.room = $7 \
+        "insert into webhook_events (id, provider, event_key, event_type, occurred_at, body, session_id, tenant_id, \
+             provider_config_id) \
+         select $1, $2, $3, $4, $5, $6, s.id, coalesce(s.tenant_id, $9), $8 \
+         from (select) as one left join sessions s on s.room = $7 and s.provider_config_id is not distinct from $8 \
          on conflict (provider, event_key) do nothing returning id",
     )
     .bind(WebhookEventId::new())
     .bind(event.provider)
-    .bind(event.key)
+    .bind(key)
     .bind(event.event_type)
     .bind(event.occurred_at)
     .bind(event.body)
     .bind(event.room)
+    .bind(event.config.map(|(config, _)| config))
+    .bind(event.config.map(|(_, tenant)| tenant))
     .fetch_optional(executor)
     .await
 }

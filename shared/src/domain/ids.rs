@@ -43,6 +43,8 @@ id!(/// One connection of one person to one class.
     ParticipantId);
 id!(/// One recording of a class.
     RecordingId);
+id!(/// One server or account at a meeting provider.
+    ProviderConfigId);
 id!(/// One stored webhook.
     WebhookEventId);
 id!(/// One mail that is due or was sent.

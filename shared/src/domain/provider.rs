@@ -2,22 +2,37 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Stored per session; one exhaustive `match` in `providers::Providers` finds the adapter.
+/// Stored per session and per provider configuration; its words are also those of the webhooks' addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum ProviderKind {
+    /// A Jitsi server of one's own.
     Jitsi,
-    BigBlueButton,
+    /// Jitsi as a service (8x8).
+    Jaas,
+    /// BigBlueButton, or Scalelite in front of several.
+    Bbb,
     Zoom,
 }
 
 impl ProviderKind {
+    pub const ALL: [Self; 4] = [Self::Jitsi, Self::Jaas, Self::Bbb, Self::Zoom];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Jitsi => "jitsi",
-            Self::BigBlueButton => "bigbluebutton",
+            Self::Jaas => "jaas",
+            Self::Bbb => "bbb",
             Self::Zoom => "zoom",
+        }
+    }
+
+    /// Whether sessions can be held there: there is an adapter that makes the way in.
+    pub fn holds_sessions(self) -> bool {
+        match self {
+            Self::Jitsi | Self::Jaas => true,
+            Self::Bbb | Self::Zoom => false,
         }
     }
 }

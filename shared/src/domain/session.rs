@@ -4,7 +4,7 @@ use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ids::{SessionId, TenantId},
+    ids::{ProviderConfigId, SessionId, TenantId},
     provider::ProviderKind,
 };
 
@@ -90,6 +90,8 @@ pub struct Session {
     pub host_email: Option<String>,
     pub access: Access,
     pub provider: ProviderKind,
+    /// `None`: the provider that the environment configures.
+    pub provider_config_id: Option<ProviderConfigId>,
     pub room: String,
     pub starts_at: DateTime<Utc>,
     pub ends_at: DateTime<Utc>,

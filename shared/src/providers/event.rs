@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-/// Who sends: the last part of the webhook's URL, and `provider` of the stored event.
+use crate::domain::provider::ProviderKind;
+
+/// Who sends: the provider's part of the webhook's URL, and `provider` of the stored event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WebhookSource {
     /// Prosody of a self-hosted Jitsi, with jitsi-contrib's event_sync.
@@ -13,6 +15,14 @@ pub enum WebhookSource {
 
 impl WebhookSource {
     pub const ALL: [Self; 2] = [Self::Jitsi, Self::Jaas];
+
+    /// The kind of configuration whose webhooks they are.
+    pub fn kind(self) -> ProviderKind {
+        match self {
+            Self::Jitsi => ProviderKind::Jitsi,
+            Self::Jaas => ProviderKind::Jaas,
+        }
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,9 +1,10 @@
-//! Webhooks of JaaS (Jitsi as a service, 8x8): the signature and the events, after 8x8's developer
-//! documentation, "Webhooks payload" and "Check the webhook signatures".
+//! JaaS (Jitsi as a service, 8x8): the form of its keys, and the signature and events of its webhooks, after 8x8's
+//! developer documentation, "The Jitsi JWT", "Webhooks payload" and "Check the webhook signatures".
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit, Mac};
+use jsonwebtoken::EncodingKey;
 use serde_json::Value;
 use sha2::Sha256;
 
@@ -15,6 +16,24 @@ use super::{
 
 /// A signature older than this, or from further in the future, is a replay.
 const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+
+/// `vpaas-magic-cookie-` and hexadecimal digits.
+pub fn is_app_id(text: &str) -> bool {
+    let id = text.strip_prefix("vpaas-magic-cookie-").unwrap_or_default();
+    !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Whether a key's id is `<AppID>/<key>` of this AppID.
+pub fn is_key_of(key_id: &str, app_id: &str) -> bool {
+    key_id.split_once('/').is_some_and(|(app, key)| {
+        app == app_id && !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    })
+}
+
+/// An RSA private key in PEM form; `None` when it is none.
+pub fn key(pem: &str) -> Option<EncodingKey> {
+    EncodingKey::from_rsa_pem(pem.as_bytes()).ok()
+}
 
 pub struct Jaas {
     /// The endpoint's secret as a whole, with its `whsec_`.

@@ -1,4 +1,4 @@
-//! Self-hosted Jitsi: the token that Prosody's token plugin accepts, and the link that carries it.
+//! Jitsi, self-hosted and as a service: the token that Prosody's token plugin accepts, and the link that carries it.
 //!
 //! What is demanded was read from jitsi-meet's `resources/prosody-plugins` (`luajwtjitsi.lib.lua`,
 //! `token/util.lib.lua`, `mod_token_affiliation.lua`) and from lib-jitsi-meet's `doc/tokens.md`.
@@ -8,22 +8,24 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use url::Url;
 
-use super::{Join, JoinRequest, ProviderError};
+use super::{
+    Join, JoinRequest, ProviderError, jaas,
+    settings::{HS256_BYTES, JaasSettings, JitsiSettings},
+};
 use crate::config::ProvidersConfig;
 
 /// Prosody knows no leeway: a token of the very second is refused by a clock that is slightly slow.
 const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(10);
-/// RFC 7518 §3.2: an HS256 key has at least as many bytes as the hash.
-const SECRET_BYTES: usize = 32;
 
-/// The one server that `JITSI_*` configures.
+/// One server, or one account of JaaS.
 pub struct Jitsi {
     /// `https://meet.example.org`, without a slash at the end.
-    origin: String,
-    app_id: String,
+    base: String,
+    header: Header,
     key: EncodingKey,
+    issuer: String,
     audience: String,
-    xmpp_domain: String,
+    subject: String,
 }
 
 /// The claims; names are Jitsi's.
@@ -77,8 +79,8 @@ struct Features {
 }
 
 impl Jitsi {
-    /// `None` when domain, app id or secret is unset, or the domain is none.
-    pub fn new(config: &ProvidersConfig) -> Option<Self> {
+    /// The server of `JITSI_*`; `None` when domain, app id or secret is unset, or the domain is none.
+    pub fn of_environment(config: &ProvidersConfig) -> Option<Self> {
         let (domain, app_id) = (config.jitsi_domain.trim(), config.jitsi_app_id.trim());
         let secret = config.jitsi_jwt_secret.trim();
         let unset: Vec<_> = [("JITSI_DOMAIN", domain), ("JITSI_APP_ID", app_id), ("JITSI_JWT_SECRET", secret)]
@@ -92,22 +94,48 @@ impl Jitsi {
             tracing::error!(unset = unset.join(", "), "Jitsi is not available: these have to be set as well");
             return None;
         }
-        let Some(origin) = origin(domain) else {
+        if secret.len() < HS256_BYTES {
+            tracing::warn!(bytes = secret.len(), "JITSI_JWT_SECRET is short: 32 bytes or more cannot be guessed");
+        }
+        let settings = JitsiSettings {
+            domain: domain.to_owned(),
+            app_id: app_id.to_owned(),
+            audience: config.jitsi_audience.clone(),
+            xmpp_domain: config.jitsi_xmpp_domain.clone(),
+            recording_hosts: Vec::new(),
+        };
+        let jitsi = Self::new(&settings, secret);
+        if jitsi.is_none() {
             tracing::error!(
                 JITSI_DOMAIN = domain,
                 "Jitsi is not available: JITSI_DOMAIN has to be a host such as meet.example.org"
             );
-            return None;
-        };
-        if secret.len() < SECRET_BYTES {
-            tracing::warn!(bytes = secret.len(), "JITSI_JWT_SECRET is short: 32 bytes or more cannot be guessed");
         }
+        jitsi
+    }
+
+    /// A self-hosted server; `None` when the domain is none.
+    pub fn new(settings: &JitsiSettings, secret: &str) -> Option<Self> {
         Some(Self {
-            origin,
-            app_id: app_id.to_owned(),
+            base: origin(&settings.domain)?,
+            header: Header::new(Algorithm::HS256),
             key: EncodingKey::from_secret(secret.as_bytes()),
-            audience: config.jitsi_audience.clone(),
-            xmpp_domain: config.jitsi_xmpp_domain.clone(),
+            issuer: settings.app_id.clone(),
+            audience: settings.audience.clone(),
+            subject: settings.xmpp_domain.clone(),
+        })
+    }
+
+    /// An account of JaaS ("The Jitsi JWT" of its documentation); `None` when the key is none.
+    pub fn as_a_service(settings: &JaasSettings, private_key: &str) -> Option<Self> {
+        let kid = Some(settings.key_id.clone()).filter(|kid| jaas::is_key_of(kid, &settings.app_id));
+        Some(Self {
+            base: format!("https://8x8.vc/{}", settings.app_id),
+            header: Header { kid: Some(kid?), ..Header::new(Algorithm::RS256) },
+            key: jaas::key(private_key)?,
+            issuer: "chat".to_owned(),
+            audience: "jitsi".to_owned(),
+            subject: settings.app_id.clone(),
         })
     }
 
@@ -122,9 +150,9 @@ impl Jitsi {
             return Err(ProviderError::Rejected("the time to join is over"));
         }
         let claims = self.claims(request, &room, not_before);
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key)
+        let token = jsonwebtoken::encode(&self.header, &claims, &self.key)
             .map_err(|_| ProviderError::Rejected("the token could not be signed"))?;
-        let mut url = format!("{}/{room}?jwt={token}#config.prejoinConfig.enabled=false", self.origin);
+        let mut url = format!("{}/{room}?jwt={token}#config.prejoinConfig.enabled=false", self.base);
         if !request.subject.is_empty() {
             // The client reads each value as JSON, after decoding it.
             let json = serde_json::Value::from(request.subject).to_string();
@@ -138,9 +166,9 @@ impl Jitsi {
         let moderator = request.part.moderates();
         let record = moderator && request.recording;
         Claims {
-            iss: &self.app_id,
+            iss: &self.issuer,
             aud: &self.audience,
-            sub: &self.xmpp_domain,
+            sub: &self.subject,
             room,
             iat: request.now.timestamp(),
             nbf: not_before.timestamp(),
@@ -172,7 +200,7 @@ impl Jitsi {
 }
 
 /// Scheme, host and port. Without a scheme it is https; http only where written out.
-fn origin(domain: &str) -> Option<String> {
+pub fn origin(domain: &str) -> Option<String> {
     let text = if domain.contains("://") { domain.to_owned() } else { format!("https://{domain}") };
     let url = Url::parse(&text).ok()?;
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();

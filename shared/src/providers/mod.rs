@@ -12,15 +12,19 @@ use crate::{
     domain::{person::Part, provider::ProviderKind},
 };
 
+pub mod bbb;
 mod event;
 mod event_sync;
 mod fields;
 mod jaas;
 mod jitsi;
 mod room;
+pub mod settings;
 
 pub use event::{EventKind, Occupancy, ProviderEvent, WebhookSource};
+pub use jitsi::origin as jitsi_origin;
 pub use room::room_name;
+use settings::{Configuration, Settings};
 
 /// The configured adapters. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +34,7 @@ pub struct Providers {
 
 struct Adapters {
     jitsi: Option<jitsi::Jitsi>,
+    jaas_meetings: Option<jitsi::Jitsi>,
     event_sync: event_sync::EventSync,
     jaas: jaas::Jaas,
 }
@@ -114,31 +119,52 @@ impl Providers {
     pub fn new(config: &ProvidersConfig) -> Self {
         Self {
             adapters: Arc::new(Adapters {
-                jitsi: jitsi::Jitsi::new(config),
+                jitsi: jitsi::Jitsi::of_environment(config),
+                jaas_meetings: None,
                 event_sync: event_sync::EventSync::new(&config.jitsi_webhook_secret),
                 jaas: jaas::Jaas::new(&config.jaas_webhook_secret),
             }),
         }
     }
 
+    /// The adapter for what a tenant has configured, alone. What is unusable stays not configured.
+    pub fn of(configuration: &Configuration) -> Self {
+        let secret = |field| configuration.secret(field);
+        let (mut jitsi, mut jaas_meetings) = (None, None);
+        let (mut event_sync, mut jaas) = (event_sync::EventSync::new(""), jaas::Jaas::new(""));
+        match &configuration.settings {
+            Settings::Jitsi(settings) => {
+                jitsi = jitsi::Jitsi::new(settings, secret("jwt_secret"));
+                event_sync = event_sync::EventSync::new(secret("webhook_secret"));
+            }
+            Settings::Jaas(settings) => {
+                jaas_meetings = jitsi::Jitsi::as_a_service(settings, secret("private_key"));
+                jaas = jaas::Jaas::new(secret("webhook_secret"));
+            }
+            Settings::Bbb(_) | Settings::Zoom(_) => {}
+        }
+        Self { adapters: Arc::new(Adapters { jitsi, jaas_meetings, event_sync, jaas }) }
+    }
+
     /// Whether [`Self::join`] can work for sessions of this kind.
     pub fn configured(&self, kind: ProviderKind) -> bool {
         match kind {
             ProviderKind::Jitsi => self.adapters.jitsi.is_some(),
-            ProviderKind::BigBlueButton | ProviderKind::Zoom => false,
+            ProviderKind::Jaas => self.adapters.jaas_meetings.is_some(),
+            ProviderKind::Bbb | ProviderKind::Zoom => false,
         }
     }
 
     /// A way in for one person, into one room, for a limited time. Makes no request.
     pub fn join(&self, request: &JoinRequest<'_>) -> Result<Join, ProviderError> {
-        match request.kind {
-            ProviderKind::Jitsi => {
-                self.adapters.jitsi.as_ref().ok_or(ProviderError::NotConfigured(request.kind))?.join(request)
+        let adapter = match request.kind {
+            ProviderKind::Jitsi => &self.adapters.jitsi,
+            ProviderKind::Jaas => &self.adapters.jaas_meetings,
+            ProviderKind::Bbb | ProviderKind::Zoom => {
+                return Err(ProviderError::Unsupported { provider: request.kind, what: "joining" });
             }
-            ProviderKind::BigBlueButton | ProviderKind::Zoom => {
-                Err(ProviderError::Unsupported { provider: request.kind, what: "joining" })
-            }
-        }
+        };
+        adapter.as_ref().ok_or(ProviderError::NotConfigured(request.kind))?.join(request)
     }
 
     /// Judges a webhook by its raw body, then reads it. `headers` have lower-case names. What is
@@ -160,6 +186,14 @@ impl Providers {
             return Err(WebhookError::Malformed("it holds U+0000, which cannot be stored".to_owned()));
         }
         parse(source, &body, now)
+    }
+
+    /// The room that a body names which nobody has verified yet: good for finding out by which secret to judge it, and for
+    /// nothing else.
+    pub fn unverified_room(&self, source: WebhookSource, body: &[u8]) -> Option<String> {
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let event = parse(source, &body, DateTime::UNIX_EPOCH).ok()?.pop()?;
+        Some(event.room).filter(|room| !room.is_empty() && !room.contains('\0'))
     }
 
     /// Reads a body again that [`Self::verify_webhook`] accepted. An event without a time of its own

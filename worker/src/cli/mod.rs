@@ -17,6 +17,7 @@ use crate::Config;
 
 mod jobs;
 mod queues;
+mod rotate_secrets;
 mod schedules;
 mod table;
 mod times;
@@ -41,6 +42,8 @@ pub enum Command {
     Queues(queues::QueuesArguments),
     /// See what is scheduled, or run it now.
     Schedules(schedules::SchedulesArguments),
+    /// Seal the secrets of all provider configurations anew, with the first of SECRETS_KEYS.
+    RotateSecrets(rotate_secrets::RotateSecretsArguments),
 }
 
 /// Reads the command line; ends the process where it is wrong, or asks for help.
@@ -71,6 +74,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Jobs(arguments) => jobs::run(arguments).await,
         Command::Queues(arguments) => queues::run(arguments).await,
         Command::Schedules(arguments) => schedules::run(arguments).await,
+        Command::RotateSecrets(arguments) => rotate_secrets::run(arguments).await,
     }
 }
 
@@ -187,6 +191,7 @@ mod tests {
             "queues list --database-url postgres://x/y",
             "queues pause live",
             "schedules run cleanup",
+            "rotate-secrets --dry-run",
         ] {
             let parsed = parse(std::iter::once("worker").chain(command.split(' ')));
             assert!(matches!(parsed, Invocation::Control(_)), "{command}");

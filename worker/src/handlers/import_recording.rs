@@ -12,13 +12,17 @@ use bytes::{Bytes, BytesMut};
 use reqwest::{Response, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 use shared::{
-    db::recordings::{self, Holder, Part, Progress},
+    db::{
+        provider_configs,
+        recordings::{self, Holder, Part, Progress},
+    },
     domain::recording::Recording,
     jobs::ImportRecording,
+    providers::settings::Settings,
 };
 
 use crate::{
-    fetch::{self, FetchError, Resume},
+    fetch::{self, FetchError, Resume, Source},
     handler::{Ctx, Done, Handler, JobError},
     state::State,
     storage::{Digest, StorageError, StoredPart},
@@ -150,13 +154,14 @@ impl Import<'_> {
     async fn open_source(&mut self) -> Result<Response, Fault> {
         let url = self.recording.source_url.clone().unwrap_or_default();
         let now = self.state.clock.now();
+        let source = self.source().await?;
         let mut resume = self.resume();
-        let response = match self.state.fetcher.get(&url, resume.as_ref(), now).await {
+        let response = match source.get(&url, resume.as_ref(), now).await {
             // The parts in the store are the whole file: its last one is fetched again.
             Err(FetchError::Refused(416)) if resume.is_some() => {
                 self.progress.parts.pop();
                 resume = self.resume();
-                self.state.fetcher.get(&url, resume.as_ref(), now).await?
+                source.get(&url, resume.as_ref(), now).await?
             }
             answer => answer?,
         };
@@ -180,6 +185,15 @@ impl Import<'_> {
         }
         self.progress.source_etag = etag;
         Ok(response)
+    }
+
+    /// Where the recording may come from.
+    async fn source(&self) -> Result<Source, Fault> {
+        let (tenant, id) = (self.recording.tenant_id, self.recording.id);
+        let config = provider_configs::find_for_recording(&self.state.db, tenant, id).await?;
+        let settings = config.map(|config| Settings::read(config.provider, &config.settings)).transpose();
+        let settings = settings.map_err(|e| Fault::Wrong(format!("its provider configuration cannot be read: {e}")))?;
+        Ok(self.state.fetcher.source(settings.as_ref()))
     }
 
     fn resume(&self) -> Option<Resume> {

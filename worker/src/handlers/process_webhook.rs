@@ -15,6 +15,7 @@ use shared::{
     db::{attendance, invitees, participants, recordings, sessions, sightings, tenants, webhook_events},
     domain::{
         attendance::SightingKind,
+        ids::ProviderConfigId,
         provider::ProviderKind,
         session::{EndReason, Session, SessionStatus},
     },
@@ -48,7 +49,7 @@ impl Handler for ProcessWebhook {
             Err(fault) => note = fault,
             Ok(events) => {
                 for event in events.iter().filter(|event| event.kind != EventKind::Other) {
-                    match apply(&mut tx, event).await? {
+                    match apply(&mut tx, event, stored.provider_config_id).await? {
                         Some(session) => applied = Some(session),
                         None => "no session meets in this room".clone_into(&mut note),
                     }
@@ -64,10 +65,18 @@ impl Handler for ProcessWebhook {
     }
 }
 
-/// Applies one event; `None` when no session meets in its room.
-async fn apply(tx: &mut Tx, event: &ProviderEvent) -> Result<Option<Session>, JobError> {
-    let found = sessions::find_by_room(&mut **tx, &event.room).await?;
-    let Some(found) = found.filter(|session| session.provider == ProviderKind::Jitsi) else { return Ok(None) };
+/// Applies one event; `None` when no session meets in its room. Whose secret the event was verified by decides which
+/// sessions it may be about: a tenant's own secret is good for the sessions of that configuration alone.
+async fn apply(
+    tx: &mut Tx,
+    event: &ProviderEvent,
+    verified_by: Option<ProviderConfigId>,
+) -> Result<Option<Session>, JobError> {
+    let found = sessions::find_by_room(&mut **tx, &event.room).await?.filter(|session| {
+        let is_jitsi = matches!(session.provider, ProviderKind::Jitsi | ProviderKind::Jaas);
+        is_jitsi && session.provider_config_id == verified_by
+    });
+    let Some(found) = found else { return Ok(None) };
     // Until here nobody knows whose the event is.
     tx.enter(found.tenant_id).await?;
     let alone = needs_session_alone(&found, event);

@@ -12,6 +12,7 @@ mod import_recording;
 mod ledger_model;
 mod mailer;
 mod process_webhook;
+mod provider_configs;
 mod rates;
 mod send_invitation;
 mod storage;

@@ -39,6 +39,8 @@ pub struct SessionBody {
     pub access: Access,
     #[schema(schema_with = schema::provider)]
     pub provider: ProviderKind,
+    /// The provider configuration; null for the provider that the operator has configured.
+    pub provider_config_id: Option<Uuid>,
     /// The meeting's name at the provider.
     pub room: String,
     pub starts_at: DateTime<Utc>,
@@ -80,6 +82,7 @@ impl From<Session> for SessionBody {
             host_name: s.host_name,
             access: s.access,
             provider: s.provider,
+            provider_config_id: s.provider_config_id.map(|id| id.0),
             room: s.room,
             starts_at: s.starts_at,
             ends_at: s.ends_at,
@@ -152,9 +155,11 @@ pub struct NewSession {
     /// `invitees` when left out.
     #[schema(schema_with = schema::access_or_null)]
     pub access: Option<Access>,
-    /// `jitsi` when left out.
+    /// Which provider; when left out together with `provider_config_id`: the tenant's default, else the operator's.
     #[schema(schema_with = schema::provider_or_null)]
     pub provider: Option<ProviderKind>,
+    /// Which of the tenant's provider configurations. When left out: of `provider`, the default or the oldest.
+    pub provider_config_id: Option<Uuid>,
     /// Required unless `kind` is `instant`.
     #[schema(example = "2030-09-02T09:00:00+03:00")]
     pub starts_at: Option<DateTime<Utc>>,

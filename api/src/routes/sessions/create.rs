@@ -10,7 +10,6 @@ use shared::{
     db::{invitees, reminders, sessions},
     domain::{
         ids::SessionId,
-        provider::ProviderKind,
         session::{Access, Session, SessionKind, SessionStatus},
     },
     providers::room_name,
@@ -19,11 +18,12 @@ use shared::{
 use super::{
     body::{NewSession, SessionBody, location, respond},
     meaning,
+    provider::{self, Choice},
 };
 use crate::{
     auth::Caller,
     body::Json,
-    error::{Fault, Result},
+    error::{Result, invalid},
     permissions,
     routes::invitees::row,
     state::AppState,
@@ -47,16 +47,24 @@ pub async fn create_session(State(state): State<AppState>, caller: Caller, body:
     permissions::may_create(&caller)?;
     let now = state.clock.now();
     let may_name_host = permissions::may_name_host(&caller);
+    let choice = provider::choose(&state, caller.tenant.id, &body.value).await?;
     let new = body.check(|value| {
         let mut faults = meaning::of_new(value, now, may_name_host, &caller.id);
-        faults.extend(provider(&state, value));
+        faults.extend(choice.clone().err());
         faults
     })?;
+    let choice = choice.map_err(|fault| invalid(vec![fault]))?;
     let people: Vec<_> = new.invitees.iter().flatten().map(|person| row(person, now)).collect();
-    let session = session_of(new, &caller, now);
+    let session = session_of(new, choice, &caller, now);
 
     let mut tx = state.begin().await?;
-    let session = sessions::insert(&mut *tx, &session).await?;
+    let session = sessions::insert(&mut *tx, &session).await.map_err(|error| {
+        // Deleted just now.
+        match shared::db::is_violation(&error, "sessions_provider_config_id_fkey") {
+            true => invalid(vec![provider::gone()]).into(),
+            false => crate::error::Error::from(error),
+        }
+    })?;
     invitees::replace(&mut tx, session.tenant_id, session.id, &people).await?;
     reminders::plan_for_session(&mut tx, &session, &caller.tenant, reminders::People::All, now).await?;
     tx.commit().await?;
@@ -69,17 +77,7 @@ pub async fn create_session(State(state): State<AppState>, caller: Caller, body:
     Ok(response)
 }
 
-/// A session whose meeting could never be joined is not planned.
-fn provider(state: &AppState, body: &serde_json::Value) -> Option<Fault> {
-    let kind = match &body["provider"] {
-        serde_json::Value::Null => ProviderKind::Jitsi,
-        named => serde_json::from_value(named.clone()).ok()?,
-    };
-    (!state.providers.configured(kind))
-        .then(|| Fault::at("/provider", format!("no {} server is configured", kind.as_str())))
-}
-
-fn session_of(new: NewSession, caller: &Caller, now: DateTime<Utc>) -> Session {
+fn session_of(new: NewSession, choice: Choice, caller: &Caller, now: DateTime<Utc>) -> Session {
     let kind = new.kind.unwrap_or(SessionKind::Scheduled);
     let instant = kind == SessionKind::Instant;
     let starts_at = new.starts_at.filter(|_| !instant).unwrap_or(now);
@@ -101,7 +99,8 @@ fn session_of(new: NewSession, caller: &Caller, now: DateTime<Utc>) -> Session {
         host_email: new.host_email.or_else(|| caller.email.clone().filter(|_| hosted_by_caller)),
         host_id: new.host_id.unwrap_or_else(|| caller.id.clone()),
         access: new.access.unwrap_or(Access::Invitees),
-        provider: new.provider.unwrap_or(ProviderKind::Jitsi),
+        provider: choice.provider,
+        provider_config_id: choice.config,
         starts_at,
         ends_at,
         timezone: new.timezone.unwrap_or_else(|| caller.tenant.timezone.clone()),

@@ -5,6 +5,7 @@ pub mod create;
 pub mod lifecycle;
 pub mod list;
 pub mod meaning;
+mod provider;
 pub mod read;
 pub mod remove;
 pub mod update;

@@ -17,7 +17,7 @@ pub use list::{Filter, Keyset, Viewer, list};
 pub use sweep::{cancel_abandoned, end_overdue, start_attended};
 
 const COLUMNS: &str = "id, tenant_id, kind, status, title, description, course_id, host_id, host_name, host_email, \
-    access, provider, room, starts_at, ends_at, timezone, max_participants, recording_enabled, started_at, ended_at, \
+    access, provider, provider_config_id, room, starts_at, ends_at, timezone, max_participants, recording_enabled, started_at, ended_at, \
     end_reason, cancelled_at, cancel_reason, attendance_rules, finalized_at, sequence, version, created_by, \
     created_at, updated_at";
 
@@ -68,11 +68,11 @@ pub async fn insert<'e>(executor: impl PgExecutor<'e>, new: &Session) -> sqlx::R
     sqlx::query_as(AssertSqlSafe(format!(
         "insert into sessions (id, tenant_id, kind, status, title, description, course_id, host_id, host_name, \
              host_email, access, provider, room, starts_at, ends_at, timezone, max_participants, recording_enabled, \
-             started_at, attendance_rules, created_by) \
+             started_at, attendance_rules, created_by, provider_config_id) \
          select $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
              case when $4 = 'live' then now() end, \
              case when $4 = 'live' then attendance_rules \
-                 || jsonb_build_object('heartbeat_timeout_seconds', heartbeat_timeout_s) end, $19 \
+                 || jsonb_build_object('heartbeat_timeout_seconds', heartbeat_timeout_s) end, $19, $20 \
          from tenants where id = $2 returning {COLUMNS}"
     )))
     .bind(new.id)
@@ -94,6 +94,7 @@ pub async fn insert<'e>(executor: impl PgExecutor<'e>, new: &Session) -> sqlx::R
     .bind(new.max_participants)
     .bind(new.recording_enabled)
     .bind(&new.created_by)
+    .bind(new.provider_config_id)
     .fetch_one(executor)
     .await
 }

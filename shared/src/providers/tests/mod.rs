@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod configured;
 mod event_sync_webhook;
 mod jaas_webhook;
 mod jitsi_token;

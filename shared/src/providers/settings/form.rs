@@ -1,0 +1,209 @@
+//! The fields of settings and secrets, and what they must mean.
+
+use serde_json::Value;
+
+use super::super::{bbb, jaas, jitsi};
+use crate::{domain::provider::ProviderKind, secrets::Secret};
+
+/// Shortest secret of HS256 (RFC 7518 §3.2).
+pub const HS256_BYTES: usize = 32;
+/// A shared secret that nobody tries out.
+const SHARED_SECRET_BYTES: usize = 16;
+/// What stands for a secret in answers begins with it.
+pub const MASK: &str = "••••";
+/// So long a secret is not guessed from its last four characters.
+const MASK_SHOWS_FROM: usize = 16;
+
+/// A field of the settings.
+pub struct Field {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub required: bool,
+    pub form: Form,
+    pub example: &'static str,
+}
+
+/// What a field holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One line of text.
+    Line,
+    /// A host such as meet.example.org, with :port if not 443, and http:// where it has no TLS.
+    Host,
+    /// The address of a BigBlueButton server.
+    BbbUrl,
+    /// A JaaS AppID.
+    JaasAppId,
+    /// Some hosts.
+    Hosts,
+    /// One of these.
+    Word(&'static [&'static str]),
+}
+
+/// A field of the secrets. All are texts of at most [`LONGEST_SECRET`] bytes.
+pub struct SecretField {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub required: bool,
+}
+
+pub const LONGEST_SECRET: usize = 8192;
+
+const fn required(name: &'static str, form: Form, example: &'static str, about: &'static str) -> Field {
+    Field { name, about, required: true, form, example }
+}
+
+const fn optional(name: &'static str, form: Form, example: &'static str, about: &'static str) -> Field {
+    Field { name, about, required: false, form, example }
+}
+
+const RECORDING_HOSTS: Field = optional(
+    "recording_hosts",
+    Form::Hosts,
+    "media.example.org",
+    "Further hosts (host or host:port) that recordings may be fetched from.",
+);
+
+const JITSI: &[Field] = &[
+    required("domain", Form::Host, "meet.example.org", "Host of the Jitsi web page, with :port if not 443."),
+    required("app_id", Form::Line, "lms", "`app_id` of Prosody's token authentication; the tokens' `iss`."),
+    optional("audience", Form::Line, "jitsi", "Audience of the tokens; `jitsi` when left out."),
+    optional("xmpp_domain", Form::Line, "*", "`sub` of the tokens where Prosody verifies domains; `*` when left out."),
+    RECORDING_HOSTS,
+];
+
+const JAAS: &[Field] = &[
+    required("app_id", Form::JaasAppId, "vpaas-magic-cookie-0123456789abcdef", "The AppID of the JaaS console."),
+    required("key_id", Form::Line, "vpaas-magic-cookie-0123456789abcdef/4f4910", "The API key's id: `<AppID>/<key>`."),
+];
+
+const BBB: &[Field] = &[
+    required("server_url", Form::BbbUrl, "https://bbb.example.org/bigbluebutton/", "As `bbb-conf --secret` shows it."),
+    optional("checksum", Form::Word(bbb::ALGORITHMS), "sha256", "Hash of the checksums; `sha256` when left out."),
+    RECORDING_HOSTS,
+];
+
+const ZOOM: &[Field] = &[
+    required("account_id", Form::Line, "AbCdEfGhIjKlMnOpQrStUv", "Account of the server-to-server OAuth app."),
+    required("client_id", Form::Line, "AbCdEfGhIjKlMnOpQrStUv", "Client id of that app."),
+    required("user_id", Form::Line, "classes@example.org", "Id or mail address of the user whose meetings they are."),
+];
+
+/// The fields of a provider's settings.
+pub fn fields(kind: ProviderKind) -> &'static [Field] {
+    match kind {
+        ProviderKind::Jitsi => JITSI,
+        ProviderKind::Jaas => JAAS,
+        ProviderKind::Bbb => BBB,
+        ProviderKind::Zoom => ZOOM,
+    }
+}
+
+/// The fields of a provider's secrets.
+pub fn secret_fields(kind: ProviderKind) -> &'static [SecretField] {
+    const fn secret(name: &'static str, required: bool, about: &'static str) -> SecretField {
+        SecretField { name, about, required }
+    }
+    const JITSI: &[SecretField] = &[
+        secret("jwt_secret", true, "`app_secret` of Prosody's token authentication (HS256), at least 32 bytes."),
+        secret("webhook_secret", false, "What event_sync sends as the bearer token; without it webhooks are refused."),
+    ];
+    const JAAS: &[SecretField] = &[
+        secret("private_key", true, "The API key's private key (RSA, PEM)."),
+        secret("webhook_secret", false, "Secret of the webhook endpoint, with its `whsec_`."),
+    ];
+    const BBB: &[SecretField] = &[secret("shared_secret", true, "As `bbb-conf --secret` shows it.")];
+    const ZOOM: &[SecretField] = &[
+        secret("client_secret", true, "Client secret of the server-to-server OAuth app."),
+        secret("webhook_secret", false, "Secret token of the app's event subscriptions."),
+    ];
+    match kind {
+        ProviderKind::Jitsi => JITSI,
+        ProviderKind::Jaas => JAAS,
+        ProviderKind::Bbb => BBB,
+        ProviderKind::Zoom => ZOOM,
+    }
+}
+
+/// What is wrong with the meaning of settings, each with its pointer below them; reads what it can of a wrong form.
+pub fn faults(kind: ProviderKind, settings: &Value) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    for field in fields(kind) {
+        let pointer = format!("/{}", field.name);
+        match (&settings[field.name], field.form) {
+            (Value::String(text), form) => faults.extend(text_fault(form, text).map(|fault| (pointer, fault.into()))),
+            (Value::Array(hosts), Form::Hosts) => {
+                let wrong = hosts.iter().enumerate().filter(|(_, h)| h.as_str().is_some_and(|h| !is_authority(h)));
+                let fault = "is no host such as media.example.org or media.example.org:8443";
+                faults.extend(wrong.map(|(n, _)| (format!("{pointer}/{n}"), fault.to_owned())));
+            }
+            _ => {}
+        }
+    }
+    if kind == ProviderKind::Jaas
+        && let (Some(app), Some(key)) = (settings["app_id"].as_str(), settings["key_id"].as_str())
+        && !jaas::is_key_of(key, app)
+    {
+        faults.push(("/key_id".into(), "is not <AppID>/<key> with the AppID of app_id".into()));
+    }
+    faults
+}
+
+fn text_fault(form: Form, text: &str) -> Option<&'static str> {
+    let right = match form {
+        Form::Host => jitsi::origin(text).is_some(),
+        Form::BbbUrl => bbb::api_base(text).is_some(),
+        Form::JaasAppId => jaas::is_app_id(text),
+        Form::Line | Form::Hosts | Form::Word(_) => true,
+    };
+    (!right).then_some(match form {
+        Form::BbbUrl => "is no address such as https://bbb.example.org/bigbluebutton/",
+        Form::JaasAppId => "is no AppID such as vpaas-magic-cookie-0123456789abcdef",
+        _ => "is no host such as meet.example.org",
+    })
+}
+
+fn is_authority(text: &str) -> bool {
+    let Ok(url) = url::Url::parse(&format!("https://{text}")) else { return false };
+    url.has_host()
+        && url.path() == "/"
+        && !text.contains(['/', '?', '#', '@', '\\'])
+        && !text.chars().any(char::is_whitespace)
+}
+
+/// What is wrong with a secret. Never repeats it.
+pub fn secret_fault(kind: ProviderKind, field: &str, secret: &str) -> Option<String> {
+    let at_least = |bytes| (secret.len() < bytes).then(|| format!("is shorter than {bytes} bytes"));
+    if secret.starts_with('•') {
+        return Some("is what stands for the secret, not the secret: leave the field out to keep it".into());
+    }
+    if secret.len() > LONGEST_SECRET {
+        return Some(format!("is longer than {LONGEST_SECRET} bytes"));
+    }
+    if field == "private_key" {
+        let fault = "is no RSA private key in PEM form (-----BEGIN PRIVATE KEY-----)";
+        return jaas::key(secret).is_none().then(|| fault.into());
+    }
+    if secret.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Some("has white space or control characters in it".into());
+    }
+    match (kind, field) {
+        (ProviderKind::Jitsi, "jwt_secret") => at_least(HS256_BYTES),
+        (ProviderKind::Jaas, "webhook_secret") if !secret.starts_with("whsec_") => {
+            Some("does not begin with whsec_: take it whole from the JaaS console".into())
+        }
+        (_, "webhook_secret") => at_least(SHARED_SECRET_BYTES),
+        _ => secret.is_empty().then(|| "must not be empty".into()),
+    }
+}
+
+/// What stands for a secret in answers: its last four characters where they give nothing away.
+pub fn mask(secret: &Secret) -> String {
+    let text = secret.expose();
+    let characters = text.chars().count();
+    // The last line of a PEM file is the same for all.
+    if characters < MASK_SHOWS_FROM || text.contains("-----") {
+        return MASK.to_owned();
+    }
+    MASK.chars().chain(text.chars().skip(characters - 4)).collect()
+}

@@ -1,0 +1,123 @@
+//! What a tenant configures for a provider: one typed struct for each, and in `form` the table of its fields, from which the
+//! API makes schema and faults. Secrets are apart: they are stored sealed, and are never part of a struct that is shown.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{bbb, jitsi};
+use crate::{domain::provider::ProviderKind, secrets::Secret};
+
+mod form;
+
+pub use form::*;
+
+/// Settings of one configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Settings {
+    Jitsi(JitsiSettings),
+    Jaas(JaasSettings),
+    Bbb(BbbSettings),
+    Zoom(ZoomSettings),
+}
+
+// Unknown fields are refused by the form, not here: what a newer version has stored, an older one reads.
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JitsiSettings {
+    pub domain: String,
+    pub app_id: String,
+    #[serde(default = "default_audience")]
+    pub audience: String,
+    #[serde(default = "any_domain")]
+    pub xmpp_domain: String,
+    #[serde(default)]
+    pub recording_hosts: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JaasSettings {
+    pub app_id: String,
+    pub key_id: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BbbSettings {
+    pub server_url: String,
+    #[serde(default = "default_checksum")]
+    pub checksum: String,
+    #[serde(default)]
+    pub recording_hosts: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoomSettings {
+    pub account_id: String,
+    pub client_id: String,
+    pub user_id: String,
+}
+
+fn default_audience() -> String {
+    "jitsi".to_owned()
+}
+
+fn any_domain() -> String {
+    "*".to_owned()
+}
+
+fn default_checksum() -> String {
+    bbb::ALGORITHMS[0].to_owned()
+}
+
+impl Settings {
+    /// Reads settings that have the form that [`fields`] tells.
+    pub fn read(kind: ProviderKind, json: &Value) -> serde_json::Result<Self> {
+        Ok(match kind {
+            ProviderKind::Jitsi => Self::Jitsi(JitsiSettings::deserialize(json)?),
+            ProviderKind::Jaas => Self::Jaas(JaasSettings::deserialize(json)?),
+            ProviderKind::Bbb => Self::Bbb(BbbSettings::deserialize(json)?),
+            ProviderKind::Zoom => Self::Zoom(ZoomSettings::deserialize(json)?),
+        })
+    }
+
+    pub fn kind(&self) -> ProviderKind {
+        match self {
+            Self::Jitsi(_) => ProviderKind::Jitsi,
+            Self::Jaas(_) => ProviderKind::Jaas,
+            Self::Bbb(_) => ProviderKind::Bbb,
+            Self::Zoom(_) => ProviderKind::Zoom,
+        }
+    }
+
+    /// Hosts (host or host:port) that recordings may be fetched from, beside those that the provider itself has.
+    pub fn recording_hosts(&self) -> Vec<String> {
+        let (own, named) = match self {
+            Self::Jitsi(s) => (jitsi::origin(&s.domain), s.recording_hosts.as_slice()),
+            Self::Bbb(s) => (bbb::api_base(&s.server_url).map(String::from), s.recording_hosts.as_slice()),
+            Self::Jaas(_) | Self::Zoom(_) => (None, [].as_slice()),
+        };
+        let authority = |url: String| {
+            let url = url::Url::parse(&url).ok()?;
+            let host = url.host_str()?;
+            Some(url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
+        };
+        own.and_then(authority).into_iter().chain(named.iter().map(|host| host.to_ascii_lowercase())).collect()
+    }
+}
+
+/// A configuration in the clear, as adapters take it.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    pub settings: Settings,
+    /// By field.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+impl Configuration {
+    /// A secret; empty when it is not set.
+    pub fn secret(&self, field: &str) -> &str {
+        self.secrets.get(field).map_or("", Secret::expose)
+    }
+}
