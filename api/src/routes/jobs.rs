@@ -222,7 +222,7 @@ pub async fn retry_job(
     Operator(caller): Operator,
     Id(id): Id<JobId>,
 ) -> Result<Json<JobDetailBody>> {
-    let job = made(control::retry(&state.db, id, &caller.id).await?, "tried again")?;
+    let job = made(control::retry(&mut *state.db.acquire().await?, id, &caller.id).await?, "tried again")?;
     if let Ok(queue) = job.job.queue.parse() {
         deliver(&state, queue).await;
     }
@@ -246,7 +246,7 @@ pub async fn cancel_job(
     Operator(caller): Operator,
     Id(id): Id<JobId>,
 ) -> Result<Response> {
-    let job = made(control::cancel(&state.db, id, &caller.id).await?, "cancelled")?;
+    let job = made(control::cancel(&mut *state.db.acquire().await?, id, &caller.id).await?, "cancelled")?;
     let status = if job.job.state == JobState::Running { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(JobDetailBody::from(job))).into_response())
 }
@@ -266,7 +266,7 @@ pub async fn discard_job(
     Operator(caller): Operator,
     Id(id): Id<JobId>,
 ) -> Result<Json<JobDetailBody>> {
-    Ok(Json(made(control::discard(&state.db, id, &caller.id).await?, "discarded")?.into()))
+    Ok(Json(made(control::discard(&mut *state.db.acquire().await?, id, &caller.id).await?, "discarded")?.into()))
 }
 
 fn made(change: Change, what: &str) -> Result<JobDetail, Problem> {
@@ -329,7 +329,7 @@ pub async fn retry_dead_jobs(
     let filter = DeadFilter { queue, kind: body.kind };
     let mut answer = RetriedDead { retried: 0, skipped: 0, next: body.after };
     for _ in 0..STEPS {
-        let step = control::retry_dead(&state.db, &filter, answer.next.map(JobId), &caller.id).await?;
+        let step = control::retry_dead(&mut *state.db.acquire().await?, &filter, answer.next.map(JobId), &caller.id).await?;
         answer.retried += step.retried;
         answer.skipped += step.skipped;
         answer.next = step.next.map(|id| id.0);

@@ -6,6 +6,7 @@
 
 pub mod control;
 mod dispatcher;
+mod joint;
 pub mod ledger;
 pub mod rates;
 pub mod redis;
@@ -14,4 +15,5 @@ pub mod relay;
 mod tx;
 
 pub use dispatcher::Dispatcher;
+pub use joint::Joint;
 pub use tx::{Enqueued, Tx};

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
-use super::{Dispatcher, redis::Entry};
+use super::{Dispatcher, Joint, redis::Entry};
 use crate::{
     domain::ids::{JobId, TenantId},
     jobs::{Job, JobKind, NamedJob, Queue},
@@ -43,11 +43,13 @@ pub struct Tx {
     tx: Transaction<'static, Postgres>,
     dispatcher: Dispatcher,
     due: Vec<(Queue, Entry)>,
+    /// Where a commit hands it back to, instead of committing.
+    pub(super) joint: Option<Joint>,
 }
 
 impl Tx {
     pub async fn begin(pool: &PgPool, dispatcher: &Dispatcher) -> sqlx::Result<Self> {
-        Ok(Self { tx: pool.begin().await?, dispatcher: dispatcher.clone(), due: Vec::new() })
+        Ok(Self { tx: pool.begin().await?, dispatcher: dispatcher.clone(), due: Vec::new(), joint: None })
     }
 
     /// Writes the job; it runs as soon as the transaction is committed.
@@ -172,8 +174,12 @@ impl Tx {
     }
 
     /// Commits, then lets the [`Dispatcher`] push what was enqueued. A process that dies between the
-    /// two loses nothing: the relay finds the rows.
-    pub async fn commit(self) -> sqlx::Result<()> {
+    /// two loses nothing: the relay finds the rows. As part of a [`Joint`] it is handed back, to be committed with it.
+    pub async fn commit(mut self) -> sqlx::Result<()> {
+        if let Some(joint) = self.joint.take() {
+            joint.hand_back(self);
+            return Ok(());
+        }
         self.tx.commit().await?;
         for (queue, entry) in self.due {
             self.dispatcher.dispatch(queue, entry);
