@@ -174,15 +174,21 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        // Already judged, and counted, in this request.
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
         let claims = bearer(parts).and_then(|token| state.tokens.claims(token)).map_err(refused)?;
         let tenant = state.tenants.find(&claims.tenant).await?.ok_or_else(|| refused(Refusal::Tenant))?;
-        Ok(Self {
+        let caller = Self {
             tenant,
             roles: Role::ALL.into_iter().filter(|role| claims.roles.iter().any(|r| r == role.as_str())).collect(),
             name: clean_name(claims.name.as_deref().unwrap_or_default()),
             email: claims.email.filter(|email| is_address(email)),
             id: claims.sub,
-        })
+        };
+        state.rates.admit(&caller)?;
+        Ok(caller)
     }
 }
 

@@ -132,9 +132,19 @@ pub fn may_name_host(caller: &Caller) -> bool {
 
 /// The session, if it is the caller's to see and to do `right` with.
 pub async fn see(state: &AppState, caller: &Caller, id: SessionId, right: Right) -> Result<Seen, Error> {
-    let session = sessions::find_in(&state.db, caller.tenant.id, id).await?;
+    see_on(&mut *state.db.acquire().await?, caller, id, right).await
+}
+
+/// The same, over a connection that the caller has.
+pub async fn see_on(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: SessionId,
+    right: Right,
+) -> Result<Seen, Error> {
+    let session = sessions::find_in(&mut *connection, caller.tenant.id, id).await?;
     let session = session.ok_or_else(|| error::not_found("session"))?;
-    let invited = invitees::find(&state.db, id, &caller.id).await?;
+    let invited = invitees::find(connection, id, &caller.id).await?;
     judge(caller, session, invited.map(|i| i.role.into()), right)
 }
 

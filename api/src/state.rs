@@ -10,7 +10,7 @@ use shared::{
 };
 use sqlx::PgPool;
 
-use crate::{auth::TokenJudge, config::Config, storage::Storage, tenants::Tenants};
+use crate::{auth::TokenJudge, config::Config, idempotency, rates::Rates, storage::Storage, tenants::Tenants};
 
 pub mod metrics_handle {
     //! The process's metrics, ready to be rendered.
@@ -29,14 +29,20 @@ pub struct AppState {
     pub storage: Storage,
     pub tenants: Tenants,
     pub tokens: Arc<TokenJudge>,
+    pub rates: Rates,
     pub clock: Clock,
     pub metrics: MetricsHandle,
     pub config: Arc<Config>,
 }
 
 impl AppState {
-    /// A transaction that can enqueue jobs.
+    /// A transaction that can enqueue jobs. Every POST of a caller answers a success after the commit of one, also where
+    /// nothing was to be changed, and asks nothing of the database but through it: with an `Idempotency-Key` its answer is
+    /// kept by that commit ([`crate::idempotency`]).
     pub async fn begin(&self) -> sqlx::Result<Tx> {
-        Tx::begin(&self.db, &self.dispatcher).await
+        match idempotency::joint() {
+            Some(joint) => joint.begin(),
+            None => Tx::begin(&self.db, &self.dispatcher).await,
+        }
     }
 }

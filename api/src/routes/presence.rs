@@ -27,6 +27,7 @@ use crate::{
     body::OptionalJson,
     error::{Problem, Result, conflict, forbidden, unavailable},
     extract::Id,
+    idempotency,
     permissions::{self, Right, Seen},
     routes::sessions::lifecycle::start,
     schema,
@@ -217,7 +218,17 @@ pub async fn heartbeat(
     OptionalJson(body): OptionalJson<Connection>,
 ) -> Result<Answer<HeartbeatBody>> {
     let who = presence(&caller, id, body.check(|_| Vec::new())?);
-    if !participants::beat(&state.db, &who).await? {
+    // What comes most often is one statement, without a transaction.
+    let known = match idempotency::joint() {
+        None => participants::beat(&state.db, &who).await?,
+        Some(joint) => {
+            let mut tx = joint.begin()?;
+            let known = participants::beat(&mut *tx, &who).await?;
+            tx.commit().await?;
+            known
+        }
+    };
+    if !known {
         come_back(&state, &caller, &who).await?;
     }
     let now = state.clock.now();
@@ -271,9 +282,11 @@ pub async fn leave_session(
     OptionalJson(body): OptionalJson<Connection>,
 ) -> Result<StatusCode> {
     let who = presence(&caller, id, body.check(|_| Vec::new())?);
-    if participants::leave(&state.db, &who).await? == 0 {
-        permissions::see(&state, &caller, id, Right::View).await?;
+    let mut tx = state.begin().await?;
+    if participants::leave(&mut *tx, &who).await? == 0 {
+        permissions::see_on(&mut tx, &caller, id, Right::View).await?;
     }
+    tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

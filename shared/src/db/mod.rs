@@ -16,6 +16,7 @@ use sqlx::{
 use crate::config::DatabaseConfig;
 
 pub mod attendance;
+pub mod idempotency_keys;
 pub mod invitees;
 pub mod participants;
 pub mod recordings;

@@ -4,6 +4,7 @@
 //! [`Dispatcher`] pushes its id to Redis. Whatever was not pushed, or was lost there, is pushed by
 //! [`relay`], which keeps the head of each queue in Redis. Workers claim rows through [`ledger`].
 
+pub mod buckets;
 pub mod control;
 mod dispatcher;
 mod joint;

@@ -35,6 +35,7 @@ pub async fn start_session(State(state): State<AppState>, caller: Caller, Id(id)
     let mut tx = state.begin().await?;
     let session = permissions::lock(&mut tx, &caller, id, Right::Run).await?.session;
     if session.status == SessionStatus::Live {
+        tx.commit().await?;
         return Ok(respond(StatusCode::OK, session));
     }
     let started = start(&mut tx, &session).await?;
@@ -61,6 +62,7 @@ pub async fn end_session(State(state): State<AppState>, caller: Caller, Id(id): 
     let mut tx = state.begin().await?;
     let session = permissions::lock(&mut tx, &caller, id, Right::Run).await?.session;
     if session.status == SessionStatus::Ended {
+        tx.commit().await?;
         return Ok(respond(StatusCode::OK, session));
     }
     let ended = sessions::end(&mut *tx, id, EndReason::Host, None).await?;
@@ -91,6 +93,7 @@ pub async fn cancel_session(
     let mut tx = state.begin().await?;
     let session = permissions::lock(&mut tx, &caller, id, Right::Manage).await?.session;
     if session.status == SessionStatus::Cancelled {
+        tx.commit().await?;
         return Ok(respond(StatusCode::OK, session));
     }
     let cancelled = sessions::cancel(&mut *tx, id, reason.as_deref()).await?;
