@@ -2,6 +2,8 @@
 //! their type, then by the type's own rules, and only then turned into the type. All faults of a body
 //! are told at once, each with its JSON pointer.
 
+use std::time::Instant;
+
 use axum::{
     extract::{FromRequest, Request},
     http::{StatusCode, header},
@@ -21,8 +23,14 @@ use crate::{
 
 /// Bytes of a body, where the type says nothing else.
 pub const MEBIBYTE: usize = 1 << 20;
+/// The largest that any type allows.
+pub const LARGEST: usize = 4 * MEBIBYTE;
 /// A body that is too large is read on up to here, so that its sender gets to hear why it is refused.
 const DRAINED: usize = 32 * MEBIBYTE;
+
+/// When the request's body has to be there; among the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyDeadline(pub Instant);
 
 /// A type that callers send.
 pub trait Input: DeserializeOwned + Send {
@@ -159,14 +167,24 @@ fn is_json(request: &Request) -> bool {
     utf8 && matches!(kind.as_str(), "application/json" | "application/merge-patch+json")
 }
 
-/// The whole body, up to `most` bytes.
+/// The whole body, up to `most` bytes, if it comes in time.
 pub async fn read(request: Request, most: usize) -> Result<Vec<u8>, Error> {
+    match request.extensions().get::<BodyDeadline>().copied() {
+        Some(BodyDeadline(at)) => {
+            tokio::time::timeout_at(at.into(), collect(request, most)).await.unwrap_or_else(|_| Err(too_slow().into()))
+        }
+        None => collect(request, most).await,
+    }
+}
+
+async fn collect(request: Request, most: usize) -> Result<Vec<u8>, Error> {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     let mut stream = request.into_body().into_data_stream();
     if announced.is_some_and(|bytes| bytes > DRAINED) {
         return Err(too_large(most).into());
     }
-    let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(most));
+    // Memory is taken as bytes come, not as they are announced.
+    let mut bytes = Vec::new();
     let mut seen = 0_usize;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| error::bad_request("incomplete-body", "The body broke off."))?;
@@ -181,6 +199,14 @@ pub async fn read(request: Request, most: usize) -> Result<Vec<u8>, Error> {
         }
     }
     if seen > most { Err(too_large(most).into()) } else { Ok(bytes) }
+}
+
+/// 408: the caller's line is slow, or the caller is not serious. No fault of ours, so nothing in the log.
+fn too_slow() -> Problem {
+    let detail = "The body did not arrive in time; nothing was changed.";
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body-timeout", "The body took too long", detail)
+        // What was not read cannot be told from a next request.
+        .header(header::CONNECTION, "close")
 }
 
 fn too_large(most: usize) -> Problem {

@@ -7,6 +7,8 @@ use shared::config::{
     AuthConfig, DatabaseConfig, OutboundConfig, ProvidersConfig, RedisConfig, SecretsConfig, TelemetryConfig,
 };
 
+use crate::rates::RateSetting;
+
 /// Serves the HTTP API of the live-session service. Start as many as you need behind a load balancer.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "api", version)]
@@ -32,13 +34,31 @@ pub struct Config {
     #[arg(long, env = "MAIL_FROM", default_value = "Live sessions <live-sessions@localhost>")]
     pub mail_from: String,
 
-    /// Seconds after which a request is given up.
+    /// Seconds after which a request is given up; its body has two thirds of them to arrive.
     #[arg(long, env = "REQUEST_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub request_timeout: u64,
 
-    /// Requests at a time; more are turned away with 503.
+    /// Requests at a time, a quarter of them webhooks; more are turned away with 503.
     #[arg(long, env = "API_MAX_IN_FLIGHT", default_value_t = 1024)]
     pub api_max_in_flight: usize,
+
+    /// Connections at a time; further ones wait to be accepted. Each needs a file descriptor (`ulimit -n`).
+    #[arg(
+        long,
+        env = "API_MAX_CONNECTIONS",
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    pub api_max_connections: u32,
+
+    /// Requests that one tenant may make over all replicas: per second, and at once after a quiet time; off for any number.
+    #[arg(long, env = "RATE_LIMIT_TENANT", default_value = "1000:20000")]
+    pub rate_limit_tenant: RateSetting,
+
+    /// Requests that one person may make over all replicas: per second, and at once after a quiet time; off for any number.
+    /// Services (the LMS itself) have their tenant's limit alone.
+    #[arg(long, env = "RATE_LIMIT_PERSON", default_value = "50:500")]
+    pub rate_limit_person: RateSetting,
 
     /// Origins whose pages may call the API, comma separated, e.g. https://lms.example.org.
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]

@@ -3,7 +3,6 @@
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{ServiceExt, extract::Request};
 use shared::{
     checks::{Checks, can_listen},
     clock::Clock,
@@ -16,13 +15,14 @@ use shared::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::{Layer as _, util::MapRequestLayer};
 
 pub use config::Config;
 
 use crate::{
     auth::{ApiKeys, TokenJudge},
+    connections::Patience,
     provider_configs::ProviderConfigs,
+    rates::Rates,
     state::AppState,
     storage::Storage,
     tenants::Tenants,
@@ -31,14 +31,17 @@ use crate::{
 pub mod auth;
 pub mod body;
 pub mod config;
+pub mod connections;
 pub mod error;
 pub mod extract;
 pub mod faults;
+pub mod idempotency;
 pub mod middleware;
 pub mod openapi;
 pub mod page;
 pub mod permissions;
 pub mod provider_configs;
+pub mod rates;
 pub mod router;
 pub mod routes;
 pub mod schema;
@@ -49,6 +52,7 @@ pub mod tenants;
 
 /// Serves until `shutdown`, then lets running requests finish.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    connections::raise_descriptor_limit(config.api_max_connections);
     let listener = bind(config.api_addr, "API_ADDR").await?;
     serve(config, listener, shutdown).await
 }
@@ -65,15 +69,12 @@ pub async fn serve(config: Config, listener: TcpListener, shutdown: Cancellation
     state.tokens.ready().await;
     tracing::info!(address = %listener.local_addr()?, "serving");
 
-    let routes = MapRequestLayer::new(middleware::one_spelling).layer(router::router(state.clone()));
-    let requests = axum::serve(listener, ServiceExt::<Request>::into_make_service(routes))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let (most, patience) = (state.config.api_max_connections, Patience::new(state.config.timeout()));
+    let requests = connections::serve(listener, router::router(state.clone()), most, patience, shutdown.clone());
     let operations = async {
         match operations {
             Some(listener) => {
-                axum::serve(listener, router::operations(state.clone()))
-                    .with_graceful_shutdown(shutdown.clone().cancelled_owned())
-                    .await
+                connections::serve(listener, router::operations(state.clone()), most, patience, shutdown.clone()).await
             }
             None => Ok(()),
         }
@@ -110,6 +111,8 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
     let db = db::connect(&config.database, "api").await?;
     let redis = RedisQueues::open(&config.redis)?;
     let handle = shared::telemetry::init_metrics();
+    let rates = Rates::new(config.rate_limit_tenant, config.rate_limit_person);
+    rates.share(redis.buckets());
     Ok(AppState {
         dispatcher: Dispatcher::start(redis.clone()),
         redis,
@@ -120,6 +123,7 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
         tenants: Tenants::new(db.clone()),
         tokens: Arc::new(TokenJudge::start(&config.auth)?),
         api_keys: ApiKeys::new(db.clone()),
+        rates,
         clock: Clock::System,
         metrics: Arc::new(move || handle.render()),
         config: Arc::new(config),

@@ -1,9 +1,10 @@
 //! What every request goes through, outermost first: one spelling of the path, the request's id, metrics
-//! and one log line, a stop for panics, the limit of requests at a time, the time limit.
+//! and one log line, a stop for panics, the limit of requests at a time, the time limit, and then, for POSTs with a key,
+//! [`crate::idempotency`].
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -17,18 +18,35 @@ use futures::FutureExt as _;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::{error, router::BASE};
+use crate::{
+    body::BodyDeadline,
+    error,
+    rates::{RATE_LIMIT, RATE_LIMIT_POLICY},
+    router::{BASE, WEBHOOKS},
+};
 
 /// In and out; taken over from the caller when it is a sane text, else made here.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 tokio::task_local! {
-    static CURRENT: String;
+    static CURRENT: Arc<Current>;
+}
+
+/// What is known of the request that a task works on.
+struct Current {
+    id: String,
+    /// [`RATE_LIMIT`] and [`RATE_LIMIT_POLICY`] of the answer.
+    rate: OnceLock<(HeaderValue, HeaderValue)>,
 }
 
 /// The id of the request that this task works on; empty outside of one.
 pub fn current_request_id() -> String {
-    CURRENT.try_with(Clone::clone).unwrap_or_default()
+    CURRENT.try_with(|current| current.id.clone()).unwrap_or_default()
+}
+
+/// The answer to this request, whatever it will be, tells the caller of its rate limit.
+pub fn tell_rate(rate: HeaderValue, policy: HeaderValue) {
+    let _ = CURRENT.try_with(|current| current.rate.set((rate, policy)));
 }
 
 /// With and without a trailing slash is the same: below [`BASE`] paths end in one, elsewhere in none.
@@ -64,7 +82,8 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let method = request.method().clone();
     let started = Instant::now();
-    let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
+    let current = Arc::new(Current { id, rate: OnceLock::new() });
+    let mut response = CURRENT.scope(current.clone(), next.run(request)).await;
     let elapsed = started.elapsed();
     let status = response.status().as_u16();
     let labels = [("method", method.to_string()), ("route", route.clone()), ("status", status.to_string())];
@@ -72,15 +91,20 @@ pub async fn observe(request: Request, next: Next) -> Response {
     metrics::histogram!("http_request_duration_seconds", "method" => method.to_string(), "route" => route.clone())
         .record(elapsed.as_secs_f64());
     tracing::debug!(
-        request.id = id,
+        request.id = current.id,
         http.method = %method,
         http.route = route,
         http.status = status,
         duration_ms = elapsed.as_secs_f64() * 1e3,
         "answered"
     );
-    if let Ok(value) = HeaderValue::try_from(id) {
-        response.headers_mut().insert(REQUEST_ID, value);
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::try_from(&current.id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    if let Some((rate, policy)) = current.rate.get() {
+        headers.insert(RATE_LIMIT, rate.clone());
+        headers.insert(RATE_LIMIT_POLICY, policy.clone());
     }
     response
 }
@@ -110,25 +134,42 @@ pub async fn catch_panics(request: Request, next: Next) -> Response {
 #[derive(Clone)]
 pub struct Limits {
     in_flight: Arc<Semaphore>,
+    /// A webhook's body is read before anybody knows whether its sender may send one: strangers, however slow, cannot
+    /// take the places of callers.
+    webhooks: Arc<Semaphore>,
     timeout: Duration,
 }
 
+/// How long a webhook's body may take; providers send it at once.
+const WEBHOOK_BODY: Duration = Duration::from_secs(5);
+
 impl Limits {
     pub fn new(in_flight: usize, timeout: Duration) -> Self {
-        Self { in_flight: Arc::new(Semaphore::new(in_flight)), timeout }
+        let webhooks = in_flight.div_ceil(4);
+        Self { in_flight: Arc::new(Semaphore::new(in_flight)), webhooks: Arc::new(Semaphore::new(webhooks)), timeout }
+    }
+
+    /// A body that takes longer than two thirds of the request's time would leave too little for the work.
+    fn body_deadline(&self, is_webhook: bool) -> BodyDeadline {
+        let time = self.timeout * 2 / 3;
+        BodyDeadline(Instant::now() + if is_webhook { time.min(WEBHOOK_BODY) } else { time })
     }
 }
 
-/// Turns away what would only queue up, and gives up what takes too long.
-pub async fn limit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+/// Turns away what would only queue up, and gives up what takes too long. Bodies are read inside of it: what they take of
+/// the memory is bounded by it.
+pub async fn limit(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
     // A busy process is alive: who watches it must not take load for death and restart it.
     if matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics") {
         return next.run(request).await;
     }
-    let Ok(_permit) = limits.in_flight.try_acquire() else {
+    let is_webhook = request.uri().path().starts_with(WEBHOOKS);
+    let webhook = if is_webhook { limits.webhooks.try_acquire().map(Some) } else { Ok(None) };
+    let (Ok(_permit), Ok(_webhook)) = (limits.in_flight.try_acquire(), webhook) else {
         metrics::counter!("http_requests_turned_away_total").increment(1);
         return error::unavailable("Too many requests at once.").into_response();
     };
+    request.extensions_mut().insert(limits.body_deadline(is_webhook));
     match tokio::time::timeout(limits.timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
@@ -137,7 +178,8 @@ pub async fn limit(State(limits): State<Limits>, request: Request, next: Next) -
                 axum::http::StatusCode::SERVICE_UNAVAILABLE,
                 "timeout",
                 "Took too long",
-                "The request was given up. Changes are made whole or not at all; read before you repeat it.",
+                "The request was given up. Changes are made whole or not at all; read before you repeat it, or repeat it with \
+                 the same Idempotency-Key.",
             )
             .retry_after(2)
             .into_response()

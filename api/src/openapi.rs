@@ -7,14 +7,17 @@ use utoipa::{
     openapi::{
         Content, Info, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
         header::HeaderBuilder,
-        path::{Operation, ParameterIn, PathItem},
+        path::{Operation, ParameterBuilder, ParameterIn, PathItem},
         schema::{ObjectBuilder, Type},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
     },
 };
 
-use crate::error::{Fault, ProblemBody};
+use crate::{
+    error::{Fault, ProblemBody},
+    router::WEBHOOKS,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(modifiers(&Schemes))]
@@ -82,6 +85,9 @@ pub fn complete(document: &mut OpenApi) {
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     for (path, item) in &mut document.paths.paths {
+        if let Some(post) = item.post.as_mut().filter(|_| !path.starts_with(WEBHOOKS)) {
+            add_idempotency(post);
+        }
         for operation in operations(item) {
             add_problems(path, operation);
             leave_out_not_null(operation);
@@ -94,10 +100,58 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
+/// Every POST of a caller takes a key ([`crate::idempotency`]).
+fn add_idempotency(operation: &mut Operation) {
+    let key = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
+    let parameter = ParameterBuilder::new()
+        .name("idempotency-key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "A repeat with the same key gets the same answer for 24 hours, and has no second effect; only successes are \
+             kept. 1 to 255 printable ASCII characters, a random UUID at best; as they are, or as a string in double quotes.",
+        ))
+        .schema(Some(key.pattern(Some("^[!#-~]([ -~]{0,253}[!-~])?$"))))
+        .build();
+    operation.parameters.get_or_insert_default().push(RefOr::T(parameter));
+    let responses = &mut operation.responses.responses;
+    for (status, response) in responses.iter_mut() {
+        if let (true, RefOr::T(response)) = (status.starts_with('2'), response) {
+            add_header(response, "idempotent-replayed", "`true`: this answer was given before");
+        }
+    }
+    let in_use = "`idempotency-key-in-use`: the first request with this key is still running";
+    match responses.entry("409".to_owned()).or_insert_with(|| RefOr::T(problem("409", in_use))) {
+        RefOr::T(response) if !response.description.contains("in-use") => {
+            let own = std::mem::take(&mut response.description);
+            response.description = if own.is_empty() { in_use.to_owned() } else { format!("{own}; {in_use}") };
+            add_header(response, "retry-after", "Seconds, where coming again may help");
+        }
+        _ => {}
+    }
+    let reused = "`idempotency-key-reused`: the key came with another address or body";
+    let reused = match operation.request_body {
+        Some(_) => format!("`validation-failed`: the body is not valid, all faults are told; {reused}"),
+        None => reused.to_owned(),
+    };
+    let responses = &mut operation.responses.responses;
+    responses.entry("422".to_owned()).or_insert_with(|| RefOr::T(problem("422", &reused)));
+    responses
+        .entry("400".to_owned())
+        .or_insert_with(|| RefOr::T(problem("400", "The request cannot be read; `invalid-idempotency-key`")));
+    // A body is read even where none is expected: it makes the request another one.
+    for (status, about) in [("408", SLOW_BODY), ("413", "The body is too large")] {
+        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(status, about)));
+    }
+}
+
+const SLOW_BODY: &str = "The body did not arrive in time";
+
 fn add_problems(path: &str, operation: &mut Operation) {
     let own = operation.security.as_ref().map(|s| serde_json::to_string(s).unwrap_or_default());
     let open = own.as_deref() == Some("[{}]");
     let webhook = own.as_deref().is_some_and(|s| s.contains("webhook"));
+    let limited = !open && !webhook;
     let takes_body = operation.request_body.is_some();
     let has_query = operation
         .parameters
@@ -122,16 +176,38 @@ fn add_problems(path: &str, operation: &mut Operation) {
         add("404", "There is none that the caller may see");
     }
     if takes_body {
+        add("408", SLOW_BODY);
         add("413", "The body is too large");
     }
     if takes_body && !webhook {
         add("415", "The body is not declared as JSON");
         add("422", "The body is not valid; all faults are told");
     }
+    if limited {
+        add("429", "Too many requests of this person or tenant; come again after Retry-After");
+    }
     if !matches!(path, "/livez" | "/readyz") {
         add("500", "A defect of ours");
         add("503", "Not available at the moment; try again after Retry-After");
     }
+    let answers = operation.responses.responses.iter_mut().filter(|(status, _)| limited && tells_rate(status));
+    for (_, response) in answers {
+        if let RefOr::T(response) = response {
+            add_header(response, "ratelimit", "`r`: requests left now; `t`: seconds until it is a whole burst again");
+            add_header(response, "ratelimit-policy", "`q`: requests at once; `w`: seconds in which so many come again");
+        }
+    }
+}
+
+/// Whoever is known is told of the limit, also with a refusal; it is documented where programs look for it.
+fn tells_rate(status: &str) -> bool {
+    status.starts_with('2') || status == "429"
+}
+
+fn add_header(response: &mut Response, name: &str, about: &str) {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let header = HeaderBuilder::new().schema(Some(text)).description(Some(about)).build();
+    response.headers.entry(name.to_owned()).or_insert(header.into());
 }
 
 /// A body that may be left out may not be `null`: for utoipa an `Option` is both.
@@ -163,15 +239,12 @@ fn describe(operation: &mut Operation) {
 fn problem(status: &str, about: &str) -> Response {
     let mut response = ResponseBuilder::new()
         .description(about)
-        .content("application/problem+json", Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem")))));
-    let text = || ObjectBuilder::new().schema_type(Type::String);
-    let header = match status {
-        "401" => Some(("www-authenticate", "Scheme that is wanted")),
-        "503" => Some(("retry-after", "Seconds")),
-        _ => None,
-    };
-    if let Some((name, about)) = header {
-        response = response.header(name, HeaderBuilder::new().schema(Some(text())).description(Some(about)).build());
+        .content("application/problem+json", Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem")))))
+        .build();
+    match status {
+        "401" => add_header(&mut response, "www-authenticate", "Scheme that is wanted"),
+        "409" | "429" | "503" => add_header(&mut response, "retry-after", "Seconds"),
+        _ => {}
     }
-    response.build()
+    response
 }

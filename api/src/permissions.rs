@@ -28,6 +28,7 @@ use shared::{
         person::{Part, Role},
         session::{Access, Session},
     },
+    queue::Tx,
 };
 use sqlx::PgConnection;
 
@@ -150,11 +151,24 @@ pub fn may_name_host(caller: &Caller) -> bool {
     caller.is(Role::Admin) || caller.is(Role::Service)
 }
 
-/// The session, if it is the caller's to see and to do `right` with.
-pub async fn see(state: &AppState, caller: &Caller, id: SessionId, right: Right) -> Result<Seen, Error> {
-    let session = sessions::find_in(&state.db, caller.tenant.id, id).await?;
+/// The session, if it is the caller's to see and to do `right` with; and the transaction in which it was seen, for what
+/// else is to be read.
+pub async fn see(state: &AppState, caller: &Caller, id: SessionId, right: Right) -> Result<(Tx, Seen), Error> {
+    let mut tx = state.begin_for(caller).await?;
+    let seen = see_on(&mut tx, caller, id, right).await?;
+    Ok((tx, seen))
+}
+
+/// The same, over a connection that the caller has.
+pub async fn see_on(
+    connection: &mut PgConnection,
+    caller: &Caller,
+    id: SessionId,
+    right: Right,
+) -> Result<Seen, Error> {
+    let session = sessions::find_in(&mut *connection, caller.tenant.id, id).await?;
     let session = session.ok_or_else(|| error::not_found("session"))?;
-    let invited = invitees::find(&state.db, id, &caller.id).await?;
+    let invited = invitees::find(connection, id, &caller.id).await?;
     judge(caller, session, invited.map(|i| i.role.into()), right)
 }
 

@@ -13,14 +13,18 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     config::Config,
     error::{self, Problem},
+    idempotency::{self, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED},
     middleware::{self, Limits, REQUEST_ID},
     openapi,
+    rates::{RATE_LIMIT, RATE_LIMIT_POLICY},
     routes::*,
     state::AppState,
 };
 
 /// All addresses of the API begin with it.
 pub const BASE: &str = "/api/v1/live-sessions";
+/// Addresses for providers begin with it.
+pub const WEBHOOKS: &str = "/api/v1/live-sessions/webhooks/";
 
 /// Metrics are left out where they have a port of their own.
 fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
@@ -100,6 +104,7 @@ pub fn router(state: AppState) -> Router {
     router
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), idempotency::at_most_once))
         .layer(axum::middleware::from_fn_with_state(limits, middleware::limit))
         .layer(axum::middleware::from_fn(middleware::catch_panics))
         .layer(cors(&state.config))
@@ -141,8 +146,17 @@ fn cors(config: &Config) -> CorsLayer {
             header::CONTENT_TYPE,
             header::IF_MATCH,
             header::IF_NONE_MATCH,
+            IDEMPOTENCY_KEY,
             REQUEST_ID,
         ])
-        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID])
+        .expose_headers([
+            header::ETAG,
+            header::LOCATION,
+            header::RETRY_AFTER,
+            IDEMPOTENT_REPLAYED,
+            RATE_LIMIT,
+            RATE_LIMIT_POLICY,
+            REQUEST_ID,
+        ])
         .max_age(std::time::Duration::from_secs(3600))
 }

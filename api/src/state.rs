@@ -5,16 +5,20 @@ use std::sync::Arc;
 use metrics_handle::MetricsHandle;
 use shared::{
     clock::Clock,
+    domain::ids::TenantId,
     probes::Prober,
     providers::Providers,
-    queue::{Dispatcher, Tx, redis::RedisQueues},
+    queue::{Cause, Dispatcher, Tx, redis::RedisQueues},
 };
 use sqlx::PgPool;
 
 use crate::{
-    auth::{ApiKeys, TokenJudge},
+    auth::{ApiKeys, Caller, TokenJudge},
     config::Config,
+    idempotency,
+    middleware::current_request_id,
     provider_configs::ProviderConfigs,
+    rates::Rates,
     storage::Storage,
     tenants::Tenants,
 };
@@ -41,14 +45,33 @@ pub struct AppState {
     pub tenants: Tenants,
     pub tokens: Arc<TokenJudge>,
     pub api_keys: ApiKeys,
+    pub rates: Rates,
     pub clock: Clock,
     pub metrics: MetricsHandle,
     pub config: Arc<Config>,
 }
 
 impl AppState {
-    /// A transaction that can enqueue jobs.
-    pub async fn begin(&self) -> sqlx::Result<Tx> {
-        Tx::begin(&self.db, &self.dispatcher).await
+    /// A transaction of a caller, which sees their tenant alone and can enqueue jobs. Every POST of a caller answers a
+    /// success after the commit of one, also where nothing was to be changed, and asks nothing of the database but through
+    /// it: with an `Idempotency-Key` its answer is kept by that commit ([`crate::idempotency`]).
+    pub async fn begin_for(&self, caller: &Caller) -> sqlx::Result<Tx> {
+        self.begin_by(caller, Some(caller.tenant.id)).await
+    }
+
+    /// The same for operators, who see all tenants.
+    pub async fn begin_for_all(&self, operator: &Caller) -> sqlx::Result<Tx> {
+        self.begin_by(operator, None).await
+    }
+
+    async fn begin_by(&self, caller: &Caller, tenant: Option<TenantId>) -> sqlx::Result<Tx> {
+        if let Some(joint) = idempotency::joint() {
+            let mut part = joint.begin()?;
+            part.see(tenant).await?;
+            return Ok(part);
+        }
+        let (actor, request_id) = (caller.actor(), current_request_id());
+        let cause = Cause { actor: &actor, request_id: &request_id };
+        Tx::begin_for(&self.db, &self.dispatcher, tenant, cause).await
     }
 }

@@ -36,13 +36,20 @@ pub struct Caller {
     pub roles: Vec<Role>,
     pub name: String,
     pub email: Option<String>,
-    /// When the API key ends with which they call.
+    /// They call with an API key.
+    pub is_machine: bool,
+    /// When that key ends.
     pub key_expires_at: Option<DateTime<Utc>>,
 }
 
 impl Caller {
     pub fn is(&self, role: Role) -> bool {
         self.roles.contains(&role)
+    }
+
+    /// How the audit log names them.
+    pub fn actor(&self) -> String {
+        if self.is_machine { self.id.clone() } else { format!("person:{}", self.id) }
     }
 
     async fn by_token(state: &AppState, token: &str) -> Result<Self, Error> {
@@ -54,6 +61,7 @@ impl Caller {
             name: clean_name(claims.name.as_deref().unwrap_or_default()),
             email: claims.email.filter(|email| is_address(email)),
             id: claims.sub,
+            is_machine: false,
             key_expires_at: None,
         })
     }
@@ -67,6 +75,7 @@ impl Caller {
             roles: roles(&key.roles),
             name: key.name,
             email: None,
+            is_machine: true,
             key_expires_at: key.expires_at,
         })
     }
@@ -76,11 +85,17 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
-        let token = bearer(parts).map_err(Denial::Refused)?;
-        match token.starts_with(api_key::PREFIX) {
-            true => Self::by_api_key(state, token).await,
-            false => Self::by_token(state, token).await,
+        // Already judged, and counted, in this request.
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
         }
+        let token = bearer(parts).map_err(Denial::Refused)?;
+        let caller = match token.starts_with(api_key::PREFIX) {
+            true => Self::by_api_key(state, token).await?,
+            false => Self::by_token(state, token).await?,
+        };
+        state.rates.admit(&caller)?;
+        Ok(caller)
     }
 }
 

@@ -121,7 +121,8 @@ pub async fn list_api_keys(
 ) -> Result<Answer<Page<ApiKeyBody>>> {
     let wanted = Wanted::<Uuid>::parse(query.cursor.as_deref(), query.page_size)?;
     let after = wanted.after.map(ApiKeyId);
-    let rows = api_keys::page(&state.db, caller.tenant.id, after, wanted.backwards, wanted.limit()).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    let rows = api_keys::page(&mut *tx, caller.tenant.id, after, wanted.backwards, wanted.limit()).await?;
     let address = Address { path: address(&state), parameters: Vec::new() };
     Ok(Answer(wanted.page(rows, &address, |key| key.id.0, ApiKeyBody::from)))
 }
@@ -150,7 +151,9 @@ pub async fn create_api_key(
         created_by: &caller.id,
         expires_at: new.expires_at.or(caller.key_expires_at),
     };
-    let made = api_keys::insert(&state.db, &key).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    let made = api_keys::insert(&mut *tx, &key).await?;
+    tx.commit().await?;
     tracing::info!(api_key.id = %made.id, tenant.id = %made.tenant_id, roles = ?made.roles, "an API key was made");
     let location = format!("{}{}/", address(&state), made.id);
     let body = ApiKeyBody { key: Some(secret.reveal()), ..made.into() };
@@ -182,7 +185,8 @@ pub async fn get_api_key(
     Admin(caller): Admin,
     Id(id): Id<ApiKeyId>,
 ) -> Result<Answer<ApiKeyBody>> {
-    let key = api_keys::find_in(&state.db, caller.tenant.id, id).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    let key = api_keys::find_in(&mut *tx, caller.tenant.id, id).await?;
     Ok(Answer(key.ok_or_else(|| not_found("API key"))?.into()))
 }
 
@@ -197,9 +201,11 @@ pub async fn revoke_api_key(
     Admin(caller): Admin,
     Id(id): Id<ApiKeyId>,
 ) -> Result<StatusCode> {
-    if !api_keys::revoke(&state.db, caller.tenant.id, id, &caller.id).await? {
+    let mut tx = state.begin_for(&caller).await?;
+    if !api_keys::revoke(&mut *tx, caller.tenant.id, id, &caller.id).await? {
         return Err(not_found("API key").into());
     }
+    tx.commit().await?;
     state.api_keys.forget(id);
     tracing::info!(api_key.id = %id, tenant.id = %caller.tenant.id, "an API key was revoked");
     Ok(StatusCode::NO_CONTENT)

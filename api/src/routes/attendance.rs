@@ -113,7 +113,7 @@ pub async fn get_attendance(
     Id(id): Id<SessionId>,
     Query(query): Query<ReadAttendance>,
 ) -> Result<Response> {
-    let seen = see(&state, &caller, id, Right::View).await?;
+    let (mut tx, seen) = see(&state, &caller, id, Right::View).await?;
     let session = seen.session;
     let zone = query.tz.clone().unwrap_or_else(|| session.timezone.clone());
     let zone: Tz = zone.parse().map_err(|_| bad_parameter("tz", "is no time zone of the IANA database"))?;
@@ -122,10 +122,9 @@ pub async fn get_attendance(
         return Err(problem.session_status(session.status).into());
     };
     let is_final = session.status == SessionStatus::Ended && session.finalized_at.is_some();
-    let mut connection = state.db.acquire().await?;
     let mut rows = match is_final {
-        true => attendance::load(&mut *connection, id).await?,
-        false => attendance::compute(&mut connection, &session, state.clock.now()).await?,
+        true => attendance::load(&mut *tx, id).await?,
+        false => attendance::compute(&mut tx, &session, state.clock.now()).await?,
     };
     if !seen.standing.may(Right::Inspect) {
         rows.retain(|row| row.person == caller.id);

@@ -43,7 +43,7 @@ pub async fn get_calendar(
     Id(id): Id<SessionId>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let session = see(&state, &caller, id, Right::View).await?.session;
+    let session = see(&state, &caller, id, Right::View).await?.1.session;
     let tag = etag(&session);
     let tag_value = HeaderValue::try_from(tag.as_str()).map_err(anyhow::Error::from)?;
     if tag.is_known(&headers) {

@@ -1,6 +1,6 @@
 //! Who is invited to a session.
 
-use axum::{Json as Answer, extract::State};
+use axum::{Json as Answer, extract::State, http::HeaderMap};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,12 +18,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     auth::Caller,
-    body::{Json, MEBIBYTE},
+    body::{Json, LARGEST},
     error::{Fault, Problem, Result, conflict},
     extract::{Id, Query},
     page::{Address, Page, Wanted},
     permissions::{self, Right, see},
     router::BASE,
+    routes::sessions::body::etag,
     schema,
     state::AppState,
 };
@@ -66,7 +67,7 @@ pub struct InviteeList {
     pub invitees: Vec<NewInvitee>,
 }
 
-crate::input!(InviteeList, max_bytes = 4 * MEBIBYTE);
+crate::input!(InviteeList, max_bytes = LARGEST);
 
 /// Somebody who is invited.
 #[derive(Debug, Serialize, ToSchema)]
@@ -131,9 +132,9 @@ pub async fn list_invitees(
     Id(id): Id<SessionId>,
     Query(query): Query<ListInvitees>,
 ) -> Result<Answer<Page<InviteeBody>>> {
-    see(&state, &caller, id, Right::Inspect).await?;
+    let (mut tx, _) = see(&state, &caller, id, Right::Inspect).await?;
     let wanted = Wanted::<String>::parse(query.cursor.as_deref(), query.page_size)?;
-    let rows = invitees::page(&state.db, id, wanted.after.as_deref(), !wanted.backwards, wanted.limit()).await?;
+    let rows = invitees::page(&mut *tx, id, wanted.after.as_deref(), !wanted.backwards, wanted.limit()).await?;
     let address = Address {
         path: format!("{}{BASE}/sessions/{id}/invitees/", state.config.public_url.trim_end_matches('/')),
         parameters: Vec::new(),
@@ -146,29 +147,35 @@ pub async fn list_invitees(
 /// sequence and version rise.
 #[utoipa::path(
     put, path = "/api/v1/live-sessions/sessions/{id}/invitees/", tag = "invitees",
-    params(("id" = uuid::Uuid, Path, description = "The session")),
+    params(
+        ("id" = uuid::Uuid, Path, description = "The session"),
+        ("if-match" = Option<String>, Header, description = "Only if the session still has this ETag"),
+    ),
     request_body = InviteeList,
     responses(
         (status = 200, body = InviteesReplaced),
         (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json"),
+        (status = 412, body = crate::error::ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub async fn replace_invitees(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id<SessionId>,
+    headers: HeaderMap,
     body: Json<InviteeList>,
 ) -> Result<Answer<InviteesReplaced>> {
     // Strangers learn nothing of the session, not even by faults of their body.
-    see(&state, &caller, id, Right::Manage).await?;
+    drop(see(&state, &caller, id, Right::Manage).await?);
     let list = body.check(|value| match value["invitees"].as_array() {
         Some(people) => meaning(people, "/invitees"),
         None => Vec::new(),
     })?;
     let now = state.clock.now();
     let people: Vec<Invitee> = list.invitees.iter().map(|person| row(person, now)).collect();
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     let session = permissions::lock(&mut tx, &caller, id, Right::Manage).await?.session;
+    etag(&session).allows_write(&headers)?;
     still_open(&session)?;
     let replaced = invitees::replace(&mut tx, session.tenant_id, id, &people).await?;
     reminders::follow_list(&mut tx, session, &caller.tenant, &replaced, now).await?;

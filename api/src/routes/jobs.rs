@@ -222,7 +222,9 @@ pub async fn retry_job(
     Operator(caller): Operator,
     Id(id): Id<JobId>,
 ) -> Result<Json<JobDetailBody>> {
-    let job = made(control::retry(&state.db, id, &caller.id).await?, "tried again")?;
+    let mut tx = state.begin_for_all(&caller).await?;
+    let job = made(control::retry(&mut tx, id, &caller.id).await?, "tried again")?;
+    tx.commit().await?;
     if let Ok(queue) = job.job.queue.parse() {
         deliver(&state, queue).await;
     }
@@ -246,7 +248,9 @@ pub async fn cancel_job(
     Operator(caller): Operator,
     Id(id): Id<JobId>,
 ) -> Result<Response> {
-    let job = made(control::cancel(&state.db, id, &caller.id).await?, "cancelled")?;
+    let mut tx = state.begin_for_all(&caller).await?;
+    let job = made(control::cancel(&mut tx, id, &caller.id).await?, "cancelled")?;
+    tx.commit().await?;
     let status = if job.job.state == JobState::Running { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(JobDetailBody::from(job))).into_response())
 }
@@ -266,7 +270,10 @@ pub async fn discard_job(
     Operator(caller): Operator,
     Id(id): Id<JobId>,
 ) -> Result<Json<JobDetailBody>> {
-    Ok(Json(made(control::discard(&state.db, id, &caller.id).await?, "discarded")?.into()))
+    let mut tx = state.begin_for_all(&caller).await?;
+    let job = made(control::discard(&mut tx, id, &caller.id).await?, "discarded")?;
+    tx.commit().await?;
+    Ok(Json(job.into()))
 }
 
 fn made(change: Change, what: &str) -> Result<JobDetail, Problem> {
@@ -329,7 +336,9 @@ pub async fn retry_dead_jobs(
     let filter = DeadFilter { queue, kind: body.kind };
     let mut answer = RetriedDead { retried: 0, skipped: 0, next: body.after };
     for _ in 0..STEPS {
-        let step = control::retry_dead(&state.db, &filter, answer.next.map(JobId), &caller.id).await?;
+        let mut tx = state.begin_for_all(&caller).await?;
+        let step = control::retry_dead(&mut tx, &filter, answer.next.map(JobId), &caller.id).await?;
+        tx.commit().await?;
         answer.retried += step.retried;
         answer.skipped += step.skipped;
         answer.next = step.next.map(|id| id.0);

@@ -83,10 +83,10 @@ pub async fn list_participants(
     Id(id): Id<SessionId>,
     Query(query): Query<ListParticipants>,
 ) -> Result<Json<Page<ParticipantBody>>> {
-    see(&state, &caller, id, Right::Inspect).await?;
+    let (mut tx, _) = see(&state, &caller, id, Right::Inspect).await?;
     let wanted = Wanted::<(DateTime<Utc>, Uuid)>::parse(query.cursor.as_deref(), query.page_size)?;
     let open = query.open.unwrap_or(false);
-    let rows = participants::page(&state.db, id, open, wanted.after, !wanted.backwards, wanted.limit()).await?;
+    let rows = participants::page(&mut *tx, id, open, wanted.after, !wanted.backwards, wanted.limit()).await?;
     let address = Address {
         path: format!("{}{BASE}/sessions/{id}/participants/", state.config.public_url.trim_end_matches('/')),
         parameters: query.open.map(|open| ("open", open.to_string())).into_iter().collect(),

@@ -29,6 +29,7 @@ use crate::{
     body::OptionalJson,
     error::{Problem, Result, conflict, forbidden, unavailable},
     extract::Id,
+    idempotency,
     permissions::{self, Right, Seen},
     provider_configs::Opened,
     routes::sessions::lifecycle::start,
@@ -102,7 +103,7 @@ pub struct HeartbeatBody {
 )]
 pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id): Id<SessionId>) -> Result<Response> {
     let now = state.clock.now();
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     // The row is held, so that two people cannot both get the last place, and nobody gets into a session
     // that is just being ended.
     let Seen { session, part, .. } = permissions::lock(&mut tx, &caller, id, Right::View).await?;
@@ -237,7 +238,17 @@ pub async fn heartbeat(
     OptionalJson(body): OptionalJson<Connection>,
 ) -> Result<Answer<HeartbeatBody>> {
     let who = presence(&caller, id, body.check(|_| Vec::new())?);
-    if !participants::beat(&state.db, &who).await? {
+    // What comes most often is one statement, without a transaction.
+    let known = match idempotency::joint() {
+        None => participants::beat(&state.db, &who).await?,
+        Some(joint) => {
+            let mut tx = joint.begin()?;
+            let known = participants::beat(&mut *tx, &who).await?;
+            tx.commit().await?;
+            known
+        }
+    };
+    if !known {
         come_back(&state, &caller, &who).await?;
     }
     let now = state.clock.now();
@@ -246,7 +257,7 @@ pub async fn heartbeat(
 
 /// A heartbeat that no open connection took: after silence, or not to be taken at all.
 async fn come_back(state: &AppState, caller: &Caller, who: &Presence<'_>) -> Result<()> {
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     let Seen { session, part, .. } = permissions::lock(&mut tx, caller, who.session, Right::View).await?;
     let moderates = part.is_some_and(Part::moderates);
     let now = state.clock.now();
@@ -291,9 +302,11 @@ pub async fn leave_session(
     OptionalJson(body): OptionalJson<Connection>,
 ) -> Result<StatusCode> {
     let who = presence(&caller, id, body.check(|_| Vec::new())?);
-    if participants::leave(&state.db, &who).await? == 0 {
-        permissions::see(&state, &caller, id, Right::View).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    if participants::leave(&mut *tx, &who).await? == 0 {
+        permissions::see_on(&mut tx, &caller, id, Right::View).await?;
     }
+    tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

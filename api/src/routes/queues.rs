@@ -8,6 +8,7 @@ use serde::Serialize;
 use shared::{
     jobs::Queue,
     queue::{
+        Tx,
         control::{self, QueueState},
         relay,
     },
@@ -17,6 +18,7 @@ use utoipa::ToSchema;
 use crate::{
     error::{Result, not_found},
     extract::Name,
+    idempotency,
     permissions::Operator,
     schema,
     state::AppState,
@@ -93,8 +95,11 @@ pub async fn pause_queue(
     Name(name): Name,
 ) -> Result<Json<QueueBody>> {
     let queue = named(&name)?;
-    control::pause(&state.db, queue, &caller.id).await?;
-    show(&state, queue).await
+    let mut tx = state.begin_for_all(&caller).await?;
+    control::pause(&mut *tx, queue, &caller.id).await?;
+    let shown = show(&mut tx, queue).await?;
+    tx.commit().await?;
+    Ok(shown)
 }
 
 /// Jobs of this queue are taken again.
@@ -109,23 +114,30 @@ pub async fn resume_queue(
     Name(name): Name,
 ) -> Result<Json<QueueBody>> {
     let queue = named(&name)?;
-    control::resume(&state.db, queue, &caller.id).await?;
+    let mut tx = state.begin_for_all(&caller).await?;
+    control::resume(&mut *tx, queue, &caller.id).await?;
+    let shown = show(&mut tx, queue).await?;
+    tx.commit().await?;
     deliver(&state, queue).await;
-    show(&state, queue).await
+    Ok(shown)
 }
 
 fn named(name: &str) -> Result<Queue> {
     Ok(name.parse().map_err(|_| not_found("queue"))?)
 }
 
-async fn show(state: &AppState, queue: Queue) -> Result<Json<QueueBody>> {
-    let states = control::queue_states(&state.db).await?;
+async fn show(tx: &mut Tx, queue: Queue) -> Result<Json<QueueBody>> {
+    let states = control::queue_states(&mut **tx).await?;
     let shown = states.into_iter().find(|s| s.queue == queue.as_str()).ok_or_else(|| not_found("queue"))?;
     Ok(Json(shown.into()))
 }
 
 /// Brings due jobs of a queue to the workers; what fails here, the scheduler does a moment later.
 pub async fn deliver(state: &AppState, queue: Queue) {
+    if idempotency::joint().is_some() {
+        // Nothing is committed yet.
+        return;
+    }
     let refilled = tokio::time::timeout(DELIVERY, relay::refill(&state.db, &state.redis, queue)).await;
     if !matches!(refilled, Ok(Ok(_))) {
         metrics::counter!("queue_pushes_left_to_relay_total").increment(1);

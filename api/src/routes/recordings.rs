@@ -23,7 +23,7 @@ use crate::{
     error::{Error, Result, conflict, not_found},
     extract::{Id, Query},
     page::{Address, Page, Wanted},
-    permissions::{Right, see},
+    permissions::{Right, see, see_on},
     router::BASE,
     schema,
     state::AppState,
@@ -107,11 +107,11 @@ pub async fn list_recordings(
     Id(id): Id<SessionId>,
     Query(query): Query<ListRecordings>,
 ) -> Result<Json<Page<RecordingBody>>> {
-    let seen = see(&state, &caller, id, Right::View).await?;
+    let (mut tx, seen) = see(&state, &caller, id, Right::View).await?;
     let wanted = Wanted::<Uuid>::parse(query.cursor.as_deref(), query.page_size)?;
     let all = seen.standing.may(Right::Inspect);
     let rows =
-        recordings::page(&state.db, id, all, wanted.after.map(RecordingId), !wanted.backwards, wanted.limit()).await?;
+        recordings::page(&mut *tx, id, all, wanted.after.map(RecordingId), !wanted.backwards, wanted.limit()).await?;
     let address = Address {
         path: format!("{}{BASE}/sessions/{id}/recordings/", state.config.public_url.trim_end_matches('/')),
         parameters: Vec::new(),
@@ -172,11 +172,12 @@ pub async fn download_recording(
 /// The recording, if the caller may see its session; for people who only take part, if it can be downloaded.
 async fn visible(state: &AppState, caller: &Caller, id: RecordingId) -> Result<Recording, Error> {
     let none = || Error::from(not_found("recording"));
-    let recording = recordings::find(&state.db, id).await?.ok_or_else(none)?;
+    let mut tx = state.begin_for(caller).await?;
+    let recording = recordings::find(&mut *tx, id).await?.ok_or_else(none)?;
     if recording.tenant_id != caller.tenant.id {
         return Err(none());
     }
-    let seen = match see(state, caller, recording.session_id, Right::View).await {
+    let seen = match see_on(&mut tx, caller, recording.session_id, Right::View).await {
         Ok(seen) => seen,
         Err(Error::Problem(_)) => return Err(none()),
         Err(error) => return Err(error),

@@ -92,7 +92,7 @@ pub async fn run_schedule(
     Operator(caller): Operator,
     Name(name): Name,
 ) -> Result<(StatusCode, Json<RanSchedule>)> {
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for_all(&caller).await?;
     let ran = schedules::run_now(&mut tx, &name, &caller.id).await?.ok_or_else(|| not_found("schedule"))?;
     tx.commit().await?;
     let created = matches!(ran, Enqueued::Created(_));

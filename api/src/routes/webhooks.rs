@@ -20,6 +20,7 @@ use shared::{
     domain::ids::ProviderConfigId,
     jobs::ProcessWebhook,
     providers::{ProviderEvent, WebhookError, WebhookSource},
+    queue::Tx,
 };
 use utoipa::ToSchema;
 
@@ -227,7 +228,7 @@ async fn store(
 ) -> Result<Json<WebhookAnswer>> {
     let json: serde_json::Value = serde_json::from_slice(&raw.body).map_err(anyhow::Error::from)?;
     let mut status = WebhookStatus::Duplicate;
-    let mut tx = state.begin().await?;
+    let mut tx = Tx::begin(&state.db, &state.dispatcher).await?;
     for event in events {
         let new = NewEvent {
             provider: source.as_str(),

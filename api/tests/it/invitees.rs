@@ -89,6 +89,23 @@ async fn nobody_is_on_the_list_twice_or_invited_to_what_is_over() {
 }
 
 /// `mail person sequence state address` of the mails to one person.
+#[tokio::test]
+async fn the_list_of_a_session_that_has_changed_meanwhile_is_not_replaced() {
+    let app = TestApp::start().await;
+    let made = app.planned(json!({})).await;
+    let to = path(&made, "invitees/");
+    let seen = app.teacher().get(&path(&made, "")).await.header("etag").to_owned();
+    app.teacher().patch(&path(&made, ""), &json!({"title": "Other"})).await.expect(StatusCode::OK);
+    let put = async |etag: &str, person: &str| {
+        let request = app.teacher().request(reqwest::Method::PUT, &to).header("if-match", etag);
+        answer(request.json(&json!({"invitees": [{"person_id": person}]}))).await
+    };
+    put(&seen, "s1").await.problem(412, "precondition-failed");
+    assert_eq!(app.count("invitees").await, 0);
+    let now = app.teacher().get(&path(&made, "")).await.header("etag").to_owned();
+    put(&now, "s1").await.expect(StatusCode::OK);
+}
+
 async fn mails_to(app: &TestApp, person: &str) -> Vec<String> {
     sqlx::query_scalar(
         "select concat_ws(' ', mail, sequence, state, email) from reminders \

@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use sandbox::testing::{servers, unique_prefix};
 use serde_json::{Value, json};
-use shared::{clock::Clock, db};
+use shared::{clock::Clock, db, jobs::Queue, queue::redis::RedisQueues};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ pub struct TestApp {
     pub address: SocketAddr,
     pub pool: PgPool,
     pub database_url: String,
+    redis_prefix: String,
     http: reqwest::Client,
     shutdown: CancellationToken,
 }
@@ -42,9 +43,18 @@ impl TestApp {
 
     /// With further settings, as on the command line.
     pub async fn start_with(more: &[&str]) -> Self {
+        let database_url = servers().await.database(&db::MIGRATOR).await;
+        Self::start_on(database_url, unique_prefix(), more).await
+    }
+
+    /// Another process on the same database and the same Redis.
+    pub async fn replica(&self, more: &[&str]) -> Self {
+        Self::start_on(self.database_url.clone(), self.redis_prefix.clone(), more).await
+    }
+
+    async fn start_on(database_url: String, prefix: String, more: &[&str]) -> Self {
         let servers = servers().await;
-        let database_url = servers.database(&db::MIGRATOR).await;
-        let (redis_url, prefix) = (servers.redis.url(), unique_prefix());
+        let redis_url = servers.redis.url();
         let usual = [
             ("--database-url", database_url.as_str()),
             ("--database-pool", "8"),
@@ -79,7 +89,7 @@ impl TestApp {
             .timeout(Duration::from_secs(60))
             .build()
             .unwrap();
-        Self { address, pool, database_url, http, shutdown }
+        Self { address, pool, database_url, redis_prefix: prefix, http, shutdown }
     }
 
     /// Asks the process to stop, as SIGTERM does.
@@ -152,6 +162,16 @@ impl TestApp {
         sqlx::query_as("select kind, payload from jobs order by id").fetch_all(&self.pool).await.unwrap()
     }
 
+    /// How many jobs were brought to the workers.
+    pub async fn delivered(&self) -> usize {
+        let redis = RedisQueues::connect(&servers().await.redis.url(), &self.redis_prefix).unwrap();
+        let mut delivered = 0;
+        for queue in Queue::ALL {
+            delivered += redis.depth(queue).await.unwrap();
+        }
+        delivered
+    }
+
     /// `mail/person/step/state` of the planned mails.
     pub async fn mails(&self, session: &Value) -> Vec<String> {
         sqlx::query_scalar(
@@ -191,6 +211,11 @@ impl Client<'_> {
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// With an idempotency key.
+    pub async fn post_once(&self, path: &str, key: &str, body: &Value) -> Answer {
+        answer(self.request(Method::POST, path).header("idempotency-key", key).json(body)).await
     }
 
     /// Without a body.

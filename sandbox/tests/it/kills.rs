@@ -105,7 +105,8 @@ async fn retry_bystanders(db: &PgPool) {
     .await
     .expect("the dead letters");
     for id in given_up {
-        control::retry(db, id, "the test").await.expect("Postgres answers");
+        let mut connection = db.acquire().await.expect("a connection");
+        control::retry(&mut connection, id, "the test").await.expect("Postgres answers");
     }
 }
 

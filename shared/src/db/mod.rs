@@ -19,6 +19,7 @@ use crate::config::DatabaseConfig;
 pub mod api_keys;
 pub mod attendance;
 pub mod audit_log;
+pub mod idempotency_keys;
 pub mod invitees;
 pub mod participants;
 pub mod provider_configs;

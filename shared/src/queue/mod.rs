@@ -4,8 +4,10 @@
 //! [`Dispatcher`] pushes its id to Redis. Whatever was not pushed, or was lost there, is pushed by
 //! [`relay`], which keeps the head of each queue in Redis. Workers claim rows through [`ledger`].
 
+pub mod buckets;
 pub mod control;
 mod dispatcher;
+mod joint;
 pub mod ledger;
 pub mod rates;
 pub mod redis;
@@ -14,4 +16,5 @@ pub mod relay;
 mod tx;
 
 pub use dispatcher::Dispatcher;
+pub use joint::Joint;
 pub use tx::{Cause, Enqueued, Tx};

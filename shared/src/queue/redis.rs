@@ -1,4 +1,5 @@
-//! The only file that talks to Redis: per queue one sorted set of job ids, lowest score first.
+//! The queues in Redis: per queue one sorted set of job ids, lowest score first. Only [`buckets`](super::buckets) are in
+//! Redis beside them.
 //!
 //! A set, not a list, so that pushing an id twice changes nothing; popped by `BZMPOP` (Redis 7.0), so
 //! that an idle worker waits without polling. Redis may forget everything at any time: the relay
@@ -11,7 +12,7 @@ use anyhow::{Context, anyhow};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::redis_server::RedisServer;
+use super::{buckets::Buckets, redis_server::RedisServer};
 use crate::{config::RedisConfig, jobs::Queue};
 
 /// How many ids of one queue Redis holds at most before producers leave the pushing to the relay.
@@ -150,6 +151,11 @@ impl RedisQueues {
     /// A connection of its own for blocking pops.
     pub fn popper(&self, queue: Queue) -> Popper {
         Popper { server: self.server.clone(), key: self.key(queue), connection: None }
+    }
+
+    /// A connection of its own to the rate limits' buckets.
+    pub fn buckets(&self) -> Buckets {
+        Buckets::new(self.server.clone(), &self.prefix)
     }
 }
 

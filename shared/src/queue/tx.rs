@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
-use super::{Dispatcher, redis::Entry};
+use super::{Dispatcher, Joint, redis::Entry};
 use crate::{
     domain::ids::{JobId, TenantId},
     jobs::{Job, JobKind, NamedJob, Queue},
@@ -66,13 +66,15 @@ pub struct Tx {
     tenant: Option<TenantId>,
     dispatcher: Dispatcher,
     due: Vec<(Queue, Entry)>,
+    /// Where a commit hands it back to, instead of committing.
+    pub(super) joint: Option<Joint>,
 }
 
 impl Tx {
     /// For what looks after all tenants.
     pub async fn begin(pool: &PgPool, dispatcher: &Dispatcher) -> sqlx::Result<Self> {
         let tx = pool.begin().await?;
-        Ok(Self { tx, tenant: None, dispatcher: dispatcher.clone(), due: Vec::new() })
+        Ok(Self { tx, tenant: None, dispatcher: dispatcher.clone(), due: Vec::new(), joint: None })
     }
 
     /// For somebody; where it is the business of one tenant, the database shows and takes nothing of another's.
@@ -87,20 +89,16 @@ impl Tx {
             begin = format!("{begin}; {}", scope(tenant));
         }
         let tx = pool.begin_with(AssertSqlSafe(begin)).await?;
-        Ok(Self { tx, tenant, dispatcher: dispatcher.clone(), due: Vec::new() })
+        Ok(Self { tx, tenant, dispatcher: dispatcher.clone(), due: Vec::new(), joint: None })
     }
 
-    /// From here on this tenant's alone.
-    pub async fn enter(&mut self, tenant: TenantId) -> sqlx::Result<()> {
-        sqlx::raw_sql(AssertSqlSafe(scope(tenant))).execute(&mut *self.tx).await?;
-        self.tenant = Some(tenant);
-        Ok(())
-    }
-
-    /// From here on all tenants' again.
-    pub async fn leave(&mut self) -> sqlx::Result<()> {
-        sqlx::raw_sql("set local role live_sessions_service").execute(&mut *self.tx).await?;
-        self.tenant = None;
+    /// From here on it sees this tenant alone; all of them where there is `None`.
+    pub async fn see(&mut self, tenant: Option<TenantId>) -> sqlx::Result<()> {
+        if self.tenant != tenant {
+            let scope = tenant.map_or_else(|| "set local role live_sessions_service".to_owned(), scope);
+            sqlx::raw_sql(AssertSqlSafe(scope)).execute(&mut *self.tx).await?;
+            self.tenant = tenant;
+        }
         Ok(())
     }
 
@@ -237,8 +235,12 @@ impl Tx {
     }
 
     /// Commits, then lets the [`Dispatcher`] push what was enqueued. A process that dies between the
-    /// two loses nothing: the relay finds the rows.
-    pub async fn commit(self) -> sqlx::Result<()> {
+    /// two loses nothing: the relay finds the rows. As part of a [`Joint`] it is handed back, to be committed with it.
+    pub async fn commit(mut self) -> sqlx::Result<()> {
+        if let Some(joint) = self.joint.take() {
+            joint.hand_back(self);
+            return Ok(());
+        }
         self.tx.commit().await?;
         for (queue, entry) in self.due {
             self.dispatcher.dispatch(queue, entry);

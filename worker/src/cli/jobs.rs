@@ -122,13 +122,22 @@ pub async fn run(arguments: JobsArguments) -> anyhow::Result<()> {
         }
         Action::Retry { all_dead: true, queue, kind, .. } => retry_dead(&context, DeadFilter { queue, kind }).await,
         Action::Retry { ids, .. } => {
-            change(&context, &ids, "tried again", async |id| control::retry(&context.db, id, &context.by).await).await
+            change(&context, &ids, "tried again", async |id| {
+                control::retry(&mut *context.db.acquire().await?, id, &context.by).await
+            })
+            .await
         }
         Action::Cancel { ids } => {
-            change(&context, &ids, "cancelled", async |id| control::cancel(&context.db, id, &context.by).await).await
+            change(&context, &ids, "cancelled", async |id| {
+                control::cancel(&mut *context.db.acquire().await?, id, &context.by).await
+            })
+            .await
         }
         Action::Discard { ids } => {
-            change(&context, &ids, "discarded", async |id| control::discard(&context.db, id, &context.by).await).await
+            change(&context, &ids, "discarded", async |id| {
+                control::discard(&mut *context.db.acquire().await?, id, &context.by).await
+            })
+            .await
         }
         Action::Enqueue { kind, payload, delay } => enqueue(&context, &kind, &payload, delay).await,
     }
@@ -253,7 +262,7 @@ async fn retry_dead(context: &Context, filter: DeadFilter) -> anyhow::Result<()>
     note_unknown(filter.kind.as_deref());
     let (mut retried, mut skipped, mut after) = (0, 0, None);
     loop {
-        let step = control::retry_dead(&context.db, &filter, after, &context.by).await?;
+        let step = control::retry_dead(&mut *context.db.acquire().await?, &filter, after, &context.by).await?;
         retried += step.retried;
         skipped += step.skipped;
         after = step.next;

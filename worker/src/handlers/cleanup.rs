@@ -1,10 +1,10 @@
 //! Deletes what is past its retention, in steps that are short for the database: finished jobs, ticks, webhooks,
-//! recordings. Each step is a commit of its own; a run that is cut off is gone on with the next night.
+//! kept answers, recordings. Each step is a commit of its own; a run that is cut off is gone on with the next night.
 
 use std::time::Duration;
 
 use shared::{
-    db::{recordings, schedule_ticks, webhook_events},
+    db::{idempotency_keys, recordings, schedule_ticks, webhook_events},
     jobs::Cleanup,
     queue::ledger,
 };
@@ -42,10 +42,18 @@ impl Handler for Cleanup {
                 break;
             }
         }
+        let mut answers = 0;
+        while !ctx.stop.is_cancelled() {
+            let pruned = idempotency_keys::prune(&state.db, STEP).await?;
+            answers += pruned;
+            if pruned < STEP as u64 {
+                break;
+            }
+        }
         let ticks = schedule_ticks::delete_older_than(&state.db, TICKS_KEPT_DAYS).await?;
         while !ctx.stop.is_cancelled() && recordings::expire(&state.db, STEP).await? == STEP as u64 {}
         let objects = delete_objects(state, ctx).await?;
-        tracing::info!(jobs, webhooks, ticks, objects, "deleted what was past its retention");
+        tracing::info!(jobs, webhooks, answers, ticks, objects, "deleted what was past its retention");
         Ok(Done::nothing())
     }
 }

@@ -53,7 +53,7 @@ impl Handler for ProcessWebhook {
                         Some(session) => applied = Some(session),
                         None => "no session meets in this room".clone_into(&mut note),
                     }
-                    tx.leave().await?;
+                    tx.see(None).await?;
                 }
             }
         }
@@ -78,7 +78,7 @@ async fn apply(
     });
     let Some(found) = found else { return Ok(None) };
     // Until here nobody knows whose the event is.
-    tx.enter(found.tenant_id).await?;
+    tx.see(Some(found.tenant_id)).await?;
     let alone = needs_session_alone(&found, event);
     sightings::lock_session(tx, found.id, alone).await?;
     let Some(session) = sessions::find(&mut **tx, found.id).await? else { return Ok(None) };

@@ -17,7 +17,22 @@ async fn what_is_past_its_retention_is_deleted_and_the_rest_stays() {
         let columns = format!("state = '{state}', received_at = now() - interval '{days} days'");
         worker.set("webhook_events", event.0, &columns).await;
     }
+    for (id, hours) in [(1_u8, 23), (2, 25)] {
+        sqlx::query(
+            "insert into idempotency_keys (id, tenant_id, answer, created_at) \
+             values ($1, $2, '', now() - make_interval(hours => $3))",
+        )
+        .bind([id; 32].as_slice())
+        .bind(worker.tenant)
+        .bind(hours)
+        .execute(worker.db())
+        .await
+        .unwrap();
+    }
     assert_eq!(worker.run(&Cleanup {}).await.state, "done");
+    let answers: Vec<Vec<u8>> =
+        sqlx::query_scalar("select id from idempotency_keys").fetch_all(worker.db()).await.unwrap();
+    assert_eq!(answers, [[1; 32]], "an answer is kept for a day");
     let jobs: Vec<String> = sqlx::query_scalar("select state from jobs where kind = 'noop' order by 1")
         .fetch_all(worker.db())
         .await

@@ -159,10 +159,10 @@ async fn a_cancelled_running_job_is_ended_and_never_runs_again() {
     let (id, run) = start(&Endless { fails_when_told: false }).await;
     eventually("the handler runs", || async { STARTED.load(Ordering::SeqCst) == 1 }).await;
 
-    let Change::Made(job) = control::cancel(&pool, id, "ayse").await.unwrap() else { panic!() };
+    let Change::Made(job) = control::cancel(&mut *on(&pool).await, id, "ayse").await.unwrap() else { panic!() };
     assert_eq!((job.job.state, job.job.cancel_requested), (JobState::Running, true));
     // Asking again changes nothing.
-    control::cancel(&pool, id, "ayse").await.unwrap();
+    control::cancel(&mut *on(&pool).await, id, "ayse").await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), run)
         .await
         .expect("the run ends within a third of the lease")
@@ -173,11 +173,11 @@ async fn a_cancelled_running_job_is_ended_and_never_runs_again() {
     assert_eq!(job.history.as_array().unwrap().len(), 1, "{}", job.history);
     assert_eq!(job.history[0]["note"], "cancelled by ayse");
     assert!(ledger::due_head(&pool, Queue::Default, 10).await.unwrap().is_empty());
-    assert_eq!(control::cancel(&pool, id, "ayse").await.unwrap(), Change::Refused(JobState::Cancelled));
+    assert_eq!(control::cancel(&mut *on(&pool).await, id, "ayse").await.unwrap(), Change::Refused(JobState::Cancelled));
 
     // It fails by itself before its worker hears of it: no further attempt.
     let (id, run) = start(&Endless { fails_when_told: true }).await;
-    control::cancel(&pool, id, "ayse").await.unwrap();
+    control::cancel(&mut *on(&pool).await, id, "ayse").await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), run).await.unwrap().unwrap();
     assert_eq!(state(&pool, id).await, JobState::Cancelled);
 
@@ -185,7 +185,7 @@ async fn a_cancelled_running_job_is_ended_and_never_runs_again() {
     for dies in [false, true] {
         let id = worker.enqueue(&Endless { fails_when_told: false }).await;
         let claimed = ledger::claim(&pool, &[id.0], &["endless"], "gone", lease).await.unwrap().remove(0);
-        control::cancel(&pool, id, "ayse").await.unwrap();
+        control::cancel(&mut *on(&pool).await, id, "ayse").await.unwrap();
         if dies {
             worker.set("jobs", id.0, "lease_until = now() - interval '1 second'").await;
             assert_eq!(ledger::rescue(&pool).await.unwrap().len(), 1);
@@ -201,20 +201,26 @@ async fn a_cancelled_running_job_is_ended_and_never_runs_again() {
 async fn a_waiting_job_is_cancelled_at_once() {
     let worker = TestWorker::new().await;
     let id = worker.enqueue(&noop("")).await;
-    let Change::Made(job) = control::cancel(worker.db(), id, "ayse").await.unwrap() else { panic!() };
+    let Change::Made(job) = control::cancel(&mut *on(worker.db()).await, id, "ayse").await.unwrap() else { panic!() };
     assert_eq!((job.job.state, job.job.cancel_requested), (JobState::Cancelled, false));
     assert!(job.job.finished_at.is_some());
-    assert_eq!(control::cancel(worker.db(), JobId::new(), "ayse").await.unwrap(), Change::NotFound);
+    assert_eq!(control::cancel(&mut *on(worker.db()).await, JobId::new(), "ayse").await.unwrap(), Change::NotFound);
     let done = worker.run(&noop("")).await;
-    assert_eq!(control::cancel(worker.db(), done.id, "ayse").await.unwrap(), Change::Refused(JobState::Done));
-    assert_eq!(control::retry(worker.db(), done.id, "ayse").await.unwrap(), Change::Refused(JobState::Done));
+    assert_eq!(
+        control::cancel(&mut *on(worker.db()).await, done.id, "ayse").await.unwrap(),
+        Change::Refused(JobState::Done)
+    );
+    assert_eq!(
+        control::retry(&mut *on(worker.db()).await, done.id, "ayse").await.unwrap(),
+        Change::Refused(JobState::Done)
+    );
 }
 
 #[tokio::test]
 async fn a_dead_letter_is_tried_again_with_all_attempts_and_keeps_its_history() {
     let worker = TestWorker::new().await;
     let id = dead(&worker, "").await;
-    let Change::Made(job) = control::retry(worker.db(), id, "ayse").await.unwrap() else { panic!() };
+    let Change::Made(job) = control::retry(&mut *on(worker.db()).await, id, "ayse").await.unwrap() else { panic!() };
     assert_eq!((job.job.state, job.job.attempt, job.job.crashes), (JobState::Available, 0, 0));
     assert_eq!((job.job.finished_at, job.job.last_error), (None, None));
     assert_eq!(job.history[0]["error"], "broken");
@@ -225,9 +231,12 @@ async fn a_dead_letter_is_tried_again_with_all_attempts_and_keeps_its_history() 
     // One that waits for its next attempt is due at once.
     let id = worker.enqueue(&noop("")).await;
     worker.set("jobs", id.0, "run_at = now() + interval '6 hours', attempt = 7").await;
-    control::retry(worker.db(), id, "ayse").await.unwrap();
+    control::retry(&mut *on(worker.db()).await, id, "ayse").await.unwrap();
     assert_eq!(worker.claim(id).await.attempt, 1);
-    assert_eq!(control::retry(worker.db(), id, "ayse").await.unwrap(), Change::Refused(JobState::Running));
+    assert_eq!(
+        control::retry(&mut *on(worker.db()).await, id, "ayse").await.unwrap(),
+        Change::Refused(JobState::Running)
+    );
 }
 
 #[tokio::test]
@@ -236,13 +245,16 @@ async fn a_retry_does_not_double_what_is_unique() {
     let old = worker.enqueue(&jobs::Cleanup {}).await;
     worker.set("jobs", old.0, "state = 'dead', finished_at = now()").await;
     let new = worker.enqueue(&jobs::Cleanup {}).await;
-    assert_eq!(control::retry(worker.db(), old, "ayse").await.unwrap(), Change::DuplicateOf(new));
+    assert_eq!(control::retry(&mut *on(worker.db()).await, old, "ayse").await.unwrap(), Change::DuplicateOf(new));
     assert_eq!(state(worker.db(), old).await, JobState::Dead);
-    let step = control::retry_dead(worker.db(), &DeadFilter::default(), None, "ayse").await.unwrap();
+    let step = control::retry_dead(&mut *on(worker.db()).await, &DeadFilter::default(), None, "ayse").await.unwrap();
     assert_eq!((step.retried, step.skipped, step.next), (0, 1, None));
-    let Change::Made(job) = control::discard(worker.db(), old, "ayse").await.unwrap() else { panic!() };
+    let Change::Made(job) = control::discard(&mut *on(worker.db()).await, old, "ayse").await.unwrap() else { panic!() };
     assert_eq!((job.job.state, &job.history[0]["note"]), (JobState::Cancelled, &json!("discarded by ayse")));
-    assert_eq!(control::discard(worker.db(), new, "ayse").await.unwrap(), Change::Refused(JobState::Available));
+    assert_eq!(
+        control::discard(&mut *on(worker.db()).await, new, "ayse").await.unwrap(),
+        Change::Refused(JobState::Available)
+    );
 }
 
 #[tokio::test]
@@ -254,7 +266,7 @@ async fn dead_letters_are_tried_again_in_steps_each_once() {
     let filter = DeadFilter { queue: None, kind: Some("noop".into()) };
     let (mut after, mut steps) = (None, Vec::new());
     loop {
-        let step = control::retry_dead(pool, &filter, after, "ayse").await.unwrap();
+        let step = control::retry_dead(&mut *on(pool).await, &filter, after, "ayse").await.unwrap();
         steps.push(step.retried);
         after = step.next;
         if after.is_none() {
@@ -265,7 +277,9 @@ async fn dead_letters_are_tried_again_in_steps_each_once() {
     }
     assert_eq!(steps, [500, 500, 200]);
     let left =
-        control::retry_dead(pool, &DeadFilter { queue: Some(Queue::Live), kind: None }, None, "ayse").await.unwrap();
+        control::retry_dead(&mut *on(pool).await, &DeadFilter { queue: Some(Queue::Live), kind: None }, None, "ayse")
+            .await
+            .unwrap();
     assert_eq!((left.retried, left.skipped), (7, 0));
 }
 
@@ -451,7 +465,9 @@ async fn what_operators_ask_stays_on_the_indexes() {
     ledger::claim(&pool, &ids.iter().map(|id| id.0).collect::<Vec<_>>(), &["noop"], "x", Duration::from_secs(9))
         .await
         .unwrap();
-    control::retry_dead(&pool, &DeadFilter { queue: Some(Queue::Live), kind: None }, None, "ayse").await.unwrap();
+    control::retry_dead(&mut *on(&pool).await, &DeadFilter { queue: Some(Queue::Live), kind: None }, None, "ayse")
+        .await
+        .unwrap();
     assert_eq!(rows_read(&pool).await.0, before.0, "a statement of the queue reads the whole table");
 }
 

@@ -16,7 +16,7 @@ use shared::{
     },
 };
 
-use crate::support::TestWorker;
+use crate::support::{TestWorker, on};
 
 const SEEDS: u64 = 25;
 const STEPS: usize = 120;
@@ -262,7 +262,7 @@ impl Run<'_> {
     async fn cancel(&mut self) {
         let Some(id) = self.some_job() else { return };
         self.model.log.push(format!("cancel {id:?}"));
-        let change = control::cancel(self.worker.db(), id, "somebody").await.unwrap();
+        let change = control::cancel(&mut *on(self.worker.db()).await, id, "somebody").await.unwrap();
         let row = self.model.rows.get_mut(&id).unwrap();
         assert_eq!(matches!(change, Change::Made(_)), row.waits_or_runs());
         match row.state {
@@ -275,7 +275,7 @@ impl Run<'_> {
     async fn retry(&mut self) {
         let Some(id) = self.some_job() else { return };
         self.model.log.push(format!("retry {id:?}"));
-        let change = control::retry(self.worker.db(), id, "somebody").await.unwrap();
+        let change = control::retry(&mut *on(self.worker.db()).await, id, "somebody").await.unwrap();
         let (now, row) = (self.model.now, self.model.rows[&id].clone());
         let other = self.model.with_key(&row.key).filter(|other| *other != id);
         match change {

@@ -319,6 +319,11 @@ impl TestWorker {
     }
 }
 
+/// A connection of the pool.
+pub async fn on(pool: &sqlx::PgPool) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
+    pool.acquire().await.unwrap()
+}
+
 /// Waits until `check` says so.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);

@@ -100,9 +100,9 @@ async fn a_transaction_may_go_from_one_tenant_to_the_next() {
     let session = worker.session(TimeDelta::hours(1)).await;
     let mut tx = worker.begin().await;
     for (tenant, seen) in [(other, false), (worker.tenant, true)] {
-        tx.enter(tenant).await.unwrap();
+        tx.see(Some(tenant)).await.unwrap();
         assert_eq!(db::sessions::find(&mut *tx, session).await.unwrap().is_some(), seen);
-        tx.leave().await.unwrap();
+        tx.see(None).await.unwrap();
         assert!(db::sessions::find(&mut *tx, session).await.unwrap().is_some());
     }
 }

@@ -50,7 +50,7 @@ pub async fn create_provider_config(
     let settings = serde_json::to_value(settings).map_err(anyhow::Error::from)?;
     let key = (ProviderConfigId::new(), caller.tenant.id);
 
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     let words = (new.name.as_str(), new.enabled.unwrap_or(true));
     let made = provider_configs::insert(&mut *tx, key, words, (new.provider, &settings)).await;
     let made = made.map_err(name_taken)?;

@@ -48,9 +48,10 @@ pub async fn list_provider_configs(
 ) -> Result<Json<Page<ProviderConfigBody>>> {
     let wanted = Wanted::<Uuid>::parse(query.cursor.as_deref(), query.page_size)?;
     let beside = (wanted.after.map(ProviderConfigId), wanted.backwards);
-    let rows = provider_configs::list(&state.db, caller.tenant.id, beside, wanted.limit()).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    let rows = provider_configs::list(&mut *tx, caller.tenant.id, beside, wanted.limit()).await?;
     let ids: Vec<ProviderConfigId> = rows.iter().map(|config| config.id).collect();
-    let mut secrets = provider_secrets::list(&state.db, caller.tenant.id, &ids).await?;
+    let mut secrets = provider_secrets::list(&mut *tx, caller.tenant.id, &ids).await?;
     let path = format!("{}{BASE}/provider-configs/", state.config.public_url.trim_end_matches('/'));
     let address = Address { path, parameters: Vec::new() };
     let show = |config: provider_configs::ProviderConfig| {
@@ -78,13 +79,13 @@ pub async fn get_provider_config(
     Id(id): Id<ProviderConfigId>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let mut connection = state.db.acquire().await?;
-    let config = provider_configs::find_in(&mut *connection, caller.tenant.id, id).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    let config = provider_configs::find_in(&mut *tx, caller.tenant.id, id).await?;
     let config = config.ok_or_else(|| not_found("provider configuration"))?;
     let tag = etag(&config);
     if tag.is_known(&headers) {
         let value = HeaderValue::try_from(tag.as_str()).map_err(anyhow::Error::from)?;
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, value)]).into_response());
     }
-    respond(&state, &mut connection, StatusCode::OK, config).await
+    respond(&state, &mut tx, StatusCode::OK, config).await
 }

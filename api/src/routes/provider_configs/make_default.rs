@@ -26,7 +26,7 @@ pub async fn make_provider_config_default(
     Admin(caller): Admin,
     Id(id): Id<ProviderConfigId>,
 ) -> Result<Response> {
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     let Some(config) = provider_configs::make_default(&mut tx, caller.tenant.id, id).await? else {
         let there = provider_configs::find_in(&mut *tx, caller.tenant.id, id).await?;
         let problem = match there {

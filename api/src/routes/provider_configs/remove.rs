@@ -36,7 +36,7 @@ pub async fn delete_provider_config(
     headers: HeaderMap,
 ) -> Result<StatusCode> {
     let tenant = caller.tenant.id;
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     let config = provider_configs::lock_in(&mut tx, tenant, id).await?;
     etag(&config.ok_or_else(|| not_found("provider configuration"))?).allows_write(&headers)?;
     if provider_configs::is_in_use(&mut *tx, tenant, id).await? {

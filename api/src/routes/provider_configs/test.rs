@@ -51,9 +51,11 @@ pub async fn test_provider_config(
     Id(id): Id<ProviderConfigId>,
 ) -> Result<Json<ProviderTest>> {
     let tenant = caller.tenant.id;
-    let config = provider_configs::find_in(&state.db, tenant, id).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    let config = provider_configs::find_in(&mut *tx, tenant, id).await?;
     let config = config.ok_or_else(|| not_found("provider configuration"))?;
-    let sealed = provider_secrets::list(&state.db, tenant, &[id]).await?.remove(&id).unwrap_or_default();
+    let sealed = provider_secrets::list(&mut *tx, tenant, &[id]).await?.remove(&id).unwrap_or_default();
+    tx.commit().await?;
     let configuration = state.provider_configs.open(&config, &sealed)?;
     let checks: Vec<ProviderCheck> = state
         .prober

@@ -50,7 +50,7 @@ pub async fn patch_provider_config(
     body: Json<ProviderConfigPatch>,
 ) -> Result<Response> {
     let tenant = caller.tenant.id;
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     let config = provider_configs::lock_in(&mut tx, tenant, id).await?;
     let config = config.ok_or_else(|| not_found("provider configuration"))?;
     etag(&config).allows_write(&headers)?;

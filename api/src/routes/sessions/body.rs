@@ -15,7 +15,7 @@ use shared::domain::{
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{body::MEBIBYTE, extract::Etag, routes::invitees::NewInvitee, schema};
+use crate::{body::LARGEST, extract::Etag, routes::invitees::NewInvitee, schema};
 
 /// A session.
 #[derive(Debug, Serialize, ToSchema)]
@@ -180,7 +180,7 @@ pub struct NewSession {
     pub invitees: Option<Vec<NewInvitee>>,
 }
 
-crate::input!(NewSession, max_bytes = 4 * MEBIBYTE);
+crate::input!(NewSession, max_bytes = LARGEST);
 
 /// All that can be changed of a session. While it is live: title and description only.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

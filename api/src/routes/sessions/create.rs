@@ -47,7 +47,8 @@ pub async fn create_session(State(state): State<AppState>, caller: Caller, body:
     permissions::may_create(&caller)?;
     let now = state.clock.now();
     let may_name_host = permissions::may_name_host(&caller);
-    let choice = provider::choose(&state, caller.tenant.id, &body.value).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    let choice = provider::choose(&state, &mut tx, caller.tenant.id, &body.value).await?;
     let new = body.check(|value| {
         let mut faults = meaning::of_new(value, now, may_name_host, &caller.id);
         faults.extend(choice.clone().err());
@@ -57,7 +58,6 @@ pub async fn create_session(State(state): State<AppState>, caller: Caller, body:
     let people: Vec<_> = new.invitees.iter().flatten().map(|person| row(person, now)).collect();
     let session = session_of(new, choice, &caller, now);
 
-    let mut tx = state.begin().await?;
     let session = sessions::insert(&mut *tx, &session).await.map_err(|error| {
         // Deleted just now.
         match shared::db::is_violation(&error, "sessions_provider_config_id_fkey") {

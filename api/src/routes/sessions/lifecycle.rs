@@ -32,9 +32,10 @@ use crate::{
     ),
 )]
 pub async fn start_session(State(state): State<AppState>, caller: Caller, Id(id): Id<SessionId>) -> Result<Response> {
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     let session = permissions::lock(&mut tx, &caller, id, Right::Run).await?.session;
     if session.status == SessionStatus::Live {
+        tx.commit().await?;
         return Ok(respond(StatusCode::OK, session));
     }
     let started = start(&mut tx, &session).await?;
@@ -58,9 +59,10 @@ pub async fn start(tx: &mut Tx, session: &Session) -> Result<Session> {
     ),
 )]
 pub async fn end_session(State(state): State<AppState>, caller: Caller, Id(id): Id<SessionId>) -> Result<Response> {
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     let session = permissions::lock(&mut tx, &caller, id, Right::Run).await?.session;
     if session.status == SessionStatus::Ended {
+        tx.commit().await?;
         return Ok(respond(StatusCode::OK, session));
     }
     let ended = sessions::end(&mut *tx, id, EndReason::Host, None).await?;
@@ -88,9 +90,10 @@ pub async fn cancel_session(
     OptionalJson(body): OptionalJson<Cancellation>,
 ) -> Result<Response> {
     let reason = body.check(|_| Vec::new())?.reason;
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     let session = permissions::lock(&mut tx, &caller, id, Right::Manage).await?.session;
     if session.status == SessionStatus::Cancelled {
+        tx.commit().await?;
         return Ok(respond(StatusCode::OK, session));
     }
     let cancelled = sessions::cancel(&mut *tx, id, reason.as_deref()).await?;

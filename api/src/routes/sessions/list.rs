@@ -85,7 +85,8 @@ pub async fn list_sessions(
         after: wanted.after.map(|(_, at, id)| (at, SessionId(id))),
         limit: wanted.limit(),
     };
-    let rows = list(&state.db, caller.tenant.id, &viewer, &filter, keyset).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    let rows = list(&mut *tx, caller.tenant.id, &viewer, &filter, keyset).await?;
     let address = address(&state, query);
     Ok(Json(wanted.page(rows, &address, |s| (ascending, s.starts_at, s.id.0), SessionBody::from)))
 }

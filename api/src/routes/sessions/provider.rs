@@ -7,6 +7,7 @@ use shared::{
         ids::{ProviderConfigId, TenantId},
         provider::ProviderKind,
     },
+    queue::Tx,
 };
 
 use crate::{error::Fault, state::AppState};
@@ -20,10 +21,15 @@ pub struct Choice {
 
 /// The configuration that the body names, else the default, else the environment's provider; or why a session could never
 /// be joined there. Reads what it can of a body with other faults.
-pub async fn choose(state: &AppState, tenant: TenantId, body: &Value) -> sqlx::Result<Result<Choice, Fault>> {
+pub async fn choose(
+    state: &AppState,
+    tx: &mut Tx,
+    tenant: TenantId,
+    body: &Value,
+) -> sqlx::Result<Result<Choice, Fault>> {
     let named = body["provider_config_id"].as_str().and_then(|id| id.parse::<ProviderConfigId>().ok());
     let kind: Option<ProviderKind> = serde_json::from_value(body["provider"].clone()).ok();
-    let found = provider_configs::choose(&state.db, tenant, named, kind).await?;
+    let found = provider_configs::choose(&mut **tx, tenant, named, kind).await?;
     let pointer = if named.is_some() { "/provider_config_id" } else { "/provider" };
     Ok(match found {
         Some(config) if config.provider.holds_sessions() => {

@@ -34,7 +34,7 @@ pub async fn get_session(
     Id(id): Id<SessionId>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let seen = see(&state, &caller, id, Right::View).await?;
+    let (_, seen) = see(&state, &caller, id, Right::View).await?;
     let tag = etag(&seen.session);
     if tag.is_known(&headers) {
         let value = HeaderValue::try_from(tag.as_str()).map_err(anyhow::Error::from)?;

@@ -39,7 +39,7 @@ pub async fn delete_session(
     Id(id): Id<SessionId>,
     headers: HeaderMap,
 ) -> Result<StatusCode> {
-    let mut tx = state.begin().await?;
+    let mut tx = state.begin_for(&caller).await?;
     let session = permissions::lock(&mut tx, &caller, id, Right::Manage).await?.session;
     etag(&session).allows_write(&headers)?;
     if session.status != SessionStatus::Scheduled {

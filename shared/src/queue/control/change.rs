@@ -1,6 +1,6 @@
 //! Jobs tried again, cancelled, discarded. Who did it is kept in the job's history.
 
-use sqlx::{FromRow, PgPool};
+use sqlx::{Connection as _, FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::{JobDetail, JobState, detail_columns};
@@ -33,7 +33,7 @@ macro_rules! audited {
 }
 
 /// The job is due now, with all of its attempts: a dead letter, a cancelled one, or one that waits for its time.
-pub async fn retry(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
+pub async fn retry(connection: &mut PgConnection, id: JobId, by: &str) -> sqlx::Result<Change> {
     let sql = concat!(
         "with made as (update jobs set state = 'available', run_at = now(), attempt = 0, crashes = 0, cancel_requested = false, \
              finished_at = null, worker = null, \
@@ -42,24 +42,30 @@ pub async fn retry(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
         detail_columns!(),
         audited!("job.retried")
     );
-    let retried = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(pool).await;
-    if retried.as_ref().err().is_some_and(is_duplicate) {
+    loop {
+        // A savepoint, where the caller has a transaction: a duplicate does not end that.
+        let mut tx = connection.begin().await?;
+        let retried = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(&mut *tx).await;
+        if !retried.as_ref().err().is_some_and(is_duplicate) {
+            let change = made_or_refused(&mut tx, id, retried?).await?;
+            tx.commit().await?;
+            return Ok(change);
+        }
+        tx.rollback().await?;
         let other = sqlx::query_scalar(
             "select other.id from jobs join jobs other using (kind, unique_key) \
              where jobs.id = $1 and other.id <> $1 and other.state in ('available', 'running')",
         );
-        return match other.bind(id).fetch_optional(pool).await? {
-            Some(other) => Ok(Change::DuplicateOf(other)),
-            // It has ended in this very moment.
-            None => Box::pin(retry(pool, id, by)).await,
-        };
+        if let Some(other) = other.bind(id).fetch_optional(&mut *connection).await? {
+            return Ok(Change::DuplicateOf(other));
+        }
+        // It has ended in this very moment.
     }
-    made_or_refused(pool, id, retried?).await
 }
 
 /// A waiting job ends at once. A running one is ended by its worker when it renews its lease, within a third of it,
 /// and does not run again; where it ends by itself before, that outcome stands.
-pub async fn cancel(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
+pub async fn cancel(connection: &mut PgConnection, id: JobId, by: &str) -> sqlx::Result<Change> {
     let sql = concat!(
         "with made as (update jobs set state = case state when 'available' then 'cancelled' else state end, \
              finished_at = case state when 'available' then now() end, \
@@ -70,12 +76,12 @@ pub async fn cancel(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> 
         detail_columns!(),
         audited!("job.cancelled")
     );
-    let cancelled = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(pool).await?;
-    made_or_refused(pool, id, cancelled).await
+    let cancelled = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(&mut *connection).await?;
+    made_or_refused(connection, id, cancelled).await
 }
 
 /// A dead letter that nobody will try again: it is cancelled, and cleaned up as such.
-pub async fn discard(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change> {
+pub async fn discard(connection: &mut PgConnection, id: JobId, by: &str) -> sqlx::Result<Change> {
     let sql = concat!(
         "with made as (update jobs set state = 'cancelled', finished_at = now(), \
              errors = errors || jsonb_build_object('at', now(), 'attempt', attempt, 'note', 'discarded by ' || $2::text) \
@@ -83,15 +89,15 @@ pub async fn discard(pool: &PgPool, id: JobId, by: &str) -> sqlx::Result<Change>
         detail_columns!(),
         audited!("job.discarded")
     );
-    let discarded = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(pool).await?;
-    made_or_refused(pool, id, discarded).await
+    let discarded = sqlx::query_as(sql).bind(id).bind(by).fetch_optional(&mut *connection).await?;
+    made_or_refused(connection, id, discarded).await
 }
 
-async fn made_or_refused(pool: &PgPool, id: JobId, made: Option<JobDetail>) -> sqlx::Result<Change> {
+async fn made_or_refused(connection: &mut PgConnection, id: JobId, made: Option<JobDetail>) -> sqlx::Result<Change> {
     if let Some(job) = made {
         return Ok(Change::Made(Box::new(job)));
     }
-    let state = sqlx::query_scalar("select state from jobs where id = $1").bind(id).fetch_optional(pool).await?;
+    let state = sqlx::query_scalar("select state from jobs where id = $1").bind(id).fetch_optional(connection).await?;
     Ok(state.map_or(Change::NotFound, Change::Refused))
 }
 
@@ -114,18 +120,34 @@ pub struct Step {
 
 /// Tries up to [`RETRY_STEP`] dead letters again, oldest first, those after `after`. Call it with the answer's `next` until
 /// there is none: each dead letter comes once, even if it dies again meanwhile.
-pub async fn retry_dead(pool: &PgPool, filter: &DeadFilter, after: Option<JobId>, by: &str) -> sqlx::Result<Step> {
+pub async fn retry_dead(
+    connection: &mut PgConnection,
+    filter: &DeadFilter,
+    after: Option<JobId>,
+    by: &str,
+) -> sqlx::Result<Step> {
     // A job with the same unique key that comes in between makes the statement fail; the next one sees it.
     let mut tries = 3;
     loop {
-        match retry_dead_step(pool, filter, after, by).await {
+        let mut tx = connection.begin().await?;
+        match retry_dead_step(&mut tx, filter, after, by).await {
             Err(error) if is_duplicate(&error) && tries > 0 => tries -= 1,
-            result => return result,
+            result => {
+                let step = result?;
+                tx.commit().await?;
+                return Ok(step);
+            }
         }
+        tx.rollback().await?;
     }
 }
 
-async fn retry_dead_step(pool: &PgPool, filter: &DeadFilter, after: Option<JobId>, by: &str) -> sqlx::Result<Step> {
+async fn retry_dead_step(
+    connection: &mut PgConnection,
+    filter: &DeadFilter,
+    after: Option<JobId>,
+    by: &str,
+) -> sqlx::Result<Step> {
     // Spelt out for each index that there is.
     let which = match (&filter.kind, filter.queue) {
         (Some(_), _) => "kind = $3 and ($4::text is null or queue = $4)",
@@ -157,7 +179,7 @@ async fn retry_dead_step(pool: &PgPool, filter: &DeadFilter, after: Option<JobId
         .bind(&filter.kind)
         .bind(filter.queue.map(Queue::as_str))
         .bind(by)
-        .fetch_one(pool)
+        .fetch_one(connection)
         .await
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgExecutor};
 
 use crate::jobs::Queue;
 
@@ -66,7 +66,7 @@ impl QueueState {
 }
 
 /// One row per queue, by name.
-pub async fn queue_states(pool: &PgPool) -> sqlx::Result<Vec<QueueState>> {
+pub async fn queue_states(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<QueueState>> {
     // One index range per priority, as in `ledger::due_head`.
     sqlx::query_as(
         "select q.queue, s.paused_at, s.paused_by, \
@@ -87,12 +87,12 @@ pub async fn queue_states(pool: &PgPool) -> sqlx::Result<Vec<QueueState>> {
     )
     .bind(Queue::ALL.map(Queue::as_str))
     .bind(COUNTED + 1)
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
 
 /// From now on no worker claims a job of this queue; what runs goes on. A queue that is paused stays as it is.
-pub async fn pause(pool: &PgPool, queue: Queue, by: &str) -> sqlx::Result<()> {
+pub async fn pause(db: impl PgExecutor<'_>, queue: Queue, by: &str) -> sqlx::Result<()> {
     sqlx::query(
         "with made as ( \
              insert into queue_states as s (queue, paused_at, paused_by) values ($1, now(), $2) \
@@ -102,13 +102,13 @@ pub async fn pause(pool: &PgPool, queue: Queue, by: &str) -> sqlx::Result<()> {
     )
     .bind(queue.as_str())
     .bind(by)
-    .execute(pool)
+    .execute(db)
     .await?;
     Ok(())
 }
 
 /// Jobs of this queue are claimed again. The relay finds what waits within its quarter of a second.
-pub async fn resume(pool: &PgPool, queue: Queue, by: &str) -> sqlx::Result<()> {
+pub async fn resume(db: impl PgExecutor<'_>, queue: Queue, by: &str) -> sqlx::Result<()> {
     sqlx::query(
         "with made as ( \
              update queue_states set paused_at = null, paused_by = null where queue = $1 and paused_at is not null \
@@ -117,7 +117,7 @@ pub async fn resume(pool: &PgPool, queue: Queue, by: &str) -> sqlx::Result<()> {
     )
     .bind(queue.as_str())
     .bind(by)
-    .execute(pool)
+    .execute(db)
     .await?;
     Ok(())
 }
