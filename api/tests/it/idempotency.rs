@@ -4,7 +4,10 @@ use reqwest::{Method, StatusCode};
 use sandbox::proxy::Proxy;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use crate::{
+    provider_configs::{config_path, jitsi},
+    support::*,
+};
 
 const KEY: &str = "8e03978e-40d5-43e8-bc93-6894a57f9324";
 const REPLAYED: &str = "idempotent-replayed";
@@ -52,6 +55,12 @@ async fn good<'a>(app: &'a TestApp, operation: &str) -> (Client<'a>, String, Val
                 .await;
             (operator(), operation.replace("{name}", "cleanup"), json!({}))
         }
+        "/api-keys/" => (app.admin(), operation.to_owned(), json!({"name": "LMS", "roles": ["service"]})),
+        "/provider-configs/" => (app.admin(), operation.to_owned(), jitsi("Campus", json!({}))),
+        "/provider-configs/{id}/test/" | "/provider-configs/{id}/make-default/" => {
+            let made = app.configure(&jitsi(verb, json!({}))).await;
+            (app.admin(), config_path(&made, &format!("{verb}/")), json!({}))
+        }
         new => panic!("{new}: say here how it succeeds"),
     }
 }
@@ -66,7 +75,7 @@ async fn every_post_of_the_document_gives_its_first_answer_again() {
         let operation = operation.strip_prefix(BASE).unwrap();
         let (client, to, body) = good(&app, operation).await;
         let effects = async || {
-            let tables = ["sessions", "participants", "jobs where state <> 'dead'", "reminders", "idempotency_keys"];
+            let tables = ["sessions", "participants", "jobs where state <> 'dead'", "reminders", "api_keys", "provider_configs", "idempotency_keys"];
             let mut counts = Vec::new();
             for table in tables {
                 counts.push(app.count(table).await);

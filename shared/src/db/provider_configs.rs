@@ -148,8 +148,11 @@ pub async fn make_default(
     tenant: TenantId,
     id: ProviderConfigId,
 ) -> sqlx::Result<Option<ProviderConfig>> {
-    // The tenant's row, since there need not be a default to wait for.
-    sqlx::query("select from tenants where id = $1 for no key update").bind(tenant).execute(&mut *connection).await?;
+    // There need not be a row to wait for.
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('default-provider-config:' || $1::text, 0))")
+        .bind(tenant)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(
         "update provider_configs set is_default = false, version = version + 1, updated_at = now() \
          where tenant_id = $1 and is_default and id <> $2 \
