@@ -6,6 +6,7 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::{HeaderMap, header, request::Parts},
 };
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::de::DeserializeOwned;
 use shared::domain::ids::{ApiKeyId, JobId, ProviderConfigId, RecordingId, SessionId};
 
@@ -97,6 +98,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
                 Err(error::bad_parameter(parameter, detail).into())
             }
         }
+    }
+}
+
+/// A time in a parameter, within what the database can hold.
+pub fn sane_time(name: &str, at: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, Problem> {
+    match at {
+        Some(at) if !(1..=9999).contains(&at.year()) => {
+            Err(error::bad_parameter(name, "is not within the years 1 to 9999"))
+        }
+        at => Ok(at),
     }
 }
 

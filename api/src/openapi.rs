@@ -66,6 +66,7 @@ pub fn head() -> OpenApi {
             ("recordings", "Recordings and their files"),
             ("api-keys", "Keys with which a tenant's machines call"),
             ("provider-configs", "Servers and accounts at meeting providers, for administrators"),
+            ("audit-log", "Who changed what, for administrators"),
             ("webhooks", "For meeting providers"),
             ("operations", "For those who run the service"),
         ]

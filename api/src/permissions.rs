@@ -74,6 +74,90 @@ impl Standing {
     }
 }
 
+/// What an operation asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Nothing.
+    Open,
+    /// A provider's signature or secret instead of a token.
+    Provider,
+    /// A valid token; it shows what is the caller's to see.
+    Known,
+    /// To be one who makes sessions.
+    MakeSessions,
+    /// This right on the session, or on the session of the recording.
+    OnSession(Right),
+    /// The same as `View`, and to be somebody who can be in a meeting.
+    Join,
+    /// To administer the tenant to which the thing belongs.
+    Administer,
+    /// To run the service.
+    Operate,
+}
+
+/// The rule of every operation, by its name in the OpenAPI document. A test tries each of them with every kind of caller,
+/// and fails for an operation that is not here; `docs/SECURITY.md` shows it.
+pub const RULES: &[(&str, Rule)] = &[
+    ("cancel_job", Rule::Operate),
+    ("cancel_session", Rule::OnSession(Right::Manage)),
+    ("create_api_key", Rule::Administer),
+    ("create_provider_config", Rule::Administer),
+    ("create_session", Rule::MakeSessions),
+    ("delete_provider_config", Rule::Administer),
+    ("delete_session", Rule::OnSession(Right::Manage)),
+    ("discard_job", Rule::Operate),
+    ("docs", Rule::Open),
+    ("docs_file", Rule::Open),
+    ("docs_page", Rule::Open),
+    ("download_recording", Rule::OnSession(Right::View)),
+    ("end_session", Rule::OnSession(Right::Run)),
+    ("get_api_key", Rule::Administer),
+    ("get_attendance", Rule::OnSession(Right::View)),
+    ("get_calendar", Rule::OnSession(Right::View)),
+    ("get_job", Rule::Operate),
+    ("get_ops", Rule::Open),
+    ("get_provider_config", Rule::Administer),
+    ("get_recording", Rule::OnSession(Right::View)),
+    ("get_session", Rule::OnSession(Right::View)),
+    ("heartbeat", Rule::OnSession(Right::View)),
+    ("join_session", Rule::Join),
+    ("leave_session", Rule::OnSession(Right::View)),
+    ("list_api_keys", Rule::Administer),
+    ("list_audit_log", Rule::Administer),
+    ("list_invitees", Rule::OnSession(Right::Inspect)),
+    ("list_jobs", Rule::Operate),
+    ("list_participants", Rule::OnSession(Right::Inspect)),
+    ("list_provider_configs", Rule::Administer),
+    ("list_queues", Rule::Operate),
+    ("list_recordings", Rule::OnSession(Right::View)),
+    ("list_schedules", Rule::Operate),
+    ("list_sessions", Rule::Known),
+    ("livez", Rule::Open),
+    ("make_provider_config_default", Rule::Administer),
+    ("metrics", Rule::Open),
+    ("openapi", Rule::Open),
+    ("patch_provider_config", Rule::Administer),
+    ("patch_session", Rule::OnSession(Right::Manage)),
+    ("pause_queue", Rule::Operate),
+    ("readyz", Rule::Open),
+    ("receive_jaas_webhook", Rule::Provider),
+    ("receive_jaas_webhook_of_config", Rule::Provider),
+    ("receive_jitsi_event", Rule::Provider),
+    ("receive_jitsi_event_of_config", Rule::Provider),
+    ("receive_jitsi_webhook", Rule::Provider),
+    ("receive_jitsi_webhook_of_config", Rule::Provider),
+    ("replace_invitees", Rule::OnSession(Right::Manage)),
+    ("replace_session", Rule::OnSession(Right::Manage)),
+    ("resume_queue", Rule::Operate),
+    ("retry_dead_jobs", Rule::Operate),
+    ("retry_job", Rule::Operate),
+    ("revoke_api_key", Rule::Administer),
+    ("run_schedule", Rule::Operate),
+    ("start_session", Rule::OnSession(Right::Run)),
+    ("test_provider_config", Rule::Administer),
+    ("welcome", Rule::Open),
+];
+
 /// A session, and what the caller is to it.
 #[derive(Debug, Clone)]
 pub struct Seen {

@@ -32,6 +32,7 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(documents::welcome))
         .routes(routes!(api_keys::list_api_keys, api_keys::create_api_key))
         .routes(routes!(api_keys::get_api_key, api_keys::revoke_api_key))
+        .routes(routes!(audit_log::list_audit_log))
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::retry_dead_jobs))
         .routes(routes!(jobs::get_job))

@@ -20,7 +20,7 @@ use super::queues::deliver;
 use crate::{
     body,
     error::{Problem, Result, bad_parameter, conflict, not_found},
-    extract::{Id, Query},
+    extract::{Id, Query, sane_time},
     input,
     page::{Address, Page, Wanted},
     permissions::Operator,
@@ -158,8 +158,8 @@ pub async fn list_jobs(
         kind: query.kind.clone(),
         state: query.state,
         tenant_id: query.tenant_id.map(TenantId),
-        created_after: sane("created_after", query.created_after)?,
-        created_before: sane("created_before", query.created_before)?,
+        created_after: sane_time("created_after", query.created_after)?,
+        created_before: sane_time("created_before", query.created_before)?,
     };
     let page = Keyset { after: wanted.after.map(JobId), ascending: wanted.backwards, limit: wanted.limit() };
     let listed = control::list(&state.db, &filter, page).await?;
@@ -170,15 +170,6 @@ pub async fn list_jobs(
 
 fn queue_parameter(name: &str) -> Result<Queue, Problem> {
     name.parse().map_err(|_| bad_parameter("queue", format!("is none of {:?}", schema::QUEUE)))
-}
-
-/// Within what the database can hold.
-fn sane(name: &str, at: Option<DateTime<Utc>>) -> Result<Option<DateTime<Utc>>, Problem> {
-    use chrono::Datelike as _;
-    match at {
-        Some(at) if !(1..=9999).contains(&at.year()) => Err(bad_parameter(name, "is not within the years 1 to 9999")),
-        at => Ok(at),
-    }
 }
 
 fn address(state: &AppState, query: ListJobs) -> Address {

@@ -75,7 +75,15 @@ async fn every_post_of_the_document_gives_its_first_answer_again() {
         let operation = operation.strip_prefix(BASE).unwrap();
         let (client, to, body) = good(&app, operation).await;
         let effects = async || {
-            let tables = ["sessions", "participants", "jobs where state <> 'dead'", "reminders", "api_keys", "provider_configs", "idempotency_keys"];
+            let tables = [
+                "sessions",
+                "participants",
+                "jobs where state <> 'dead'",
+                "reminders",
+                "api_keys",
+                "provider_configs",
+                "idempotency_keys",
+            ];
             let mut counts = Vec::new();
             for table in tables {
                 counts.push(app.count(table).await);

@@ -26,6 +26,14 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
+/// A new RSA key of 2048 bits, in PEM form.
+pub fn rsa_pem() -> String {
+    let pair = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
+    let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    let lines = STANDARD.encode(der.as_ref());
+    format!("-----BEGIN PRIVATE KEY-----\n{lines}\n-----END PRIVATE KEY-----\n")
+}
+
 /// A private key with its name.
 pub struct Signer {
     pub kid: String,
@@ -37,13 +45,7 @@ impl Signer {
     pub fn new(algorithm: Algorithm, kid: &str) -> Self {
         let random = SystemRandom::new();
         let key = match algorithm {
-            Algorithm::RS256 => {
-                let pair = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
-                let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-                let lines = STANDARD.encode(der.as_ref());
-                let pem = format!("-----BEGIN PRIVATE KEY-----\n{lines}\n-----END PRIVATE KEY-----\n");
-                EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap()
-            }
+            Algorithm::RS256 => EncodingKey::from_rsa_pem(rsa_pem().as_bytes()).unwrap(),
             Algorithm::ES256 => {
                 let pair = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
                 EncodingKey::from_ec_der(pair.as_ref())

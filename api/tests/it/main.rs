@@ -7,6 +7,7 @@ mod support;
 
 mod api_keys;
 mod attendance;
+mod audit_log;
 mod auth;
 mod calendar;
 mod connections;
@@ -20,6 +21,7 @@ mod jwks;
 mod lifecycle;
 mod list;
 mod operators;
+mod permission_matrix;
 mod permissions;
 mod presence;
 mod provider_configs;
