@@ -91,6 +91,7 @@ pub fn complete(document: &mut OpenApi) {
         }
         for operation in operations(item) {
             add_problems(path, operation);
+            tell_forms(operation);
             leave_out_not_null(operation);
             describe(operation);
         }
@@ -99,6 +100,21 @@ pub fn complete(document: &mut OpenApi) {
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+/// What cursors and entity tags look like, wherever they are parameters.
+fn tell_forms(operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
+        let pattern = match parameter.name.as_str() {
+            "cursor" => "^[A-Za-z0-9_-]+$",
+            // RFC 9110 §13.1.
+            "if-match" | "if-none-match" => r#"^(\*|(W/)?"[\x21\x23-\x7e]*"([ \t]*,[ \t]*(W/)?"[\x21\x23-\x7e]*")*)$"#,
+            _ => continue,
+        };
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).build();
+        parameter.schema = Some(RefOr::T(Schema::Object(text)));
+    }
 }
 
 /// Every POST of a caller takes a key ([`crate::idempotency`]).

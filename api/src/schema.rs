@@ -18,6 +18,8 @@ pub const QUEUE: &[&str] = &["default", "live", "notifications"];
 pub const JOB_STATE: &[&str] = &["available", "running", "done", "dead", "cancelled"];
 /// What an API key may be; operators are not a tenant's to make, people have tokens.
 pub const API_KEY_ROLE: &[&str] = &["admin", "service"];
+pub const ORDERING: &[&str] = &["starts_at", "-starts_at"];
+pub const REPORT_FORMAT: &[&str] = &["json", "csv"];
 pub const RECORDING: &[&str] =
     &["expected", "available", "downloading", "stored", "published", "missing", "failed", "deleted"];
 
@@ -31,6 +33,16 @@ fn words_or_null(set: &[&str]) -> Object {
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
         .enum_values(Some(values))
         .build()
+}
+
+/// How a list of sessions may be ordered.
+pub fn ordering() -> Object {
+    words(ORDERING)
+}
+
+/// In which forms a report can be had.
+pub fn report_format() -> Object {
+    words(REPORT_FORMAT)
 }
 
 /// The roles of an API key.

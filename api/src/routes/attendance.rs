@@ -90,7 +90,7 @@ enum Format {
 #[into_params(parameter_in = Query)]
 pub struct ReadAttendance {
     /// `json` (when left out) or `csv`.
-    #[param(value_type = Option<String>, example = "csv")]
+    #[param(schema_with = schema::report_format)]
     format: Option<Format>,
     /// IANA name of the zone of the times; the session's when left out.
     #[param(example = "Europe/Istanbul")]

@@ -257,7 +257,7 @@ pub async fn heartbeat(
 
 /// A heartbeat that no open connection took: after silence, or not to be taken at all.
 async fn come_back(state: &AppState, caller: &Caller, who: &Presence<'_>) -> Result<()> {
-    let mut tx = state.begin_for(&caller).await?;
+    let mut tx = state.begin_for(caller).await?;
     let Seen { session, part, .. } = permissions::lock(&mut tx, caller, who.session, Right::View).await?;
     let moderates = part.is_some_and(Part::moderates);
     let now = state.clock.now();

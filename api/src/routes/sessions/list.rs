@@ -44,6 +44,7 @@ pub struct ListSessions {
     #[param(max_length = 200)]
     search: Option<String>,
     /// `starts_at` (earliest first) or `-starts_at` (latest first, when left out).
+    #[param(schema_with = schema::ordering)]
     ordering: Option<String>,
     /// From `next` or `previous` of a page.
     cursor: Option<String>,

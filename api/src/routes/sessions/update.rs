@@ -98,7 +98,7 @@ async fn change(
     body: impl FnOnce(&Session) -> Result<Json<SessionUpdate>>,
 ) -> Result<Response> {
     let now = state.clock.now();
-    let mut tx = state.begin_for(&caller).await?;
+    let mut tx = state.begin_for(caller).await?;
     let session = permissions::lock(&mut tx, caller, id, Right::Manage).await?.session;
     etag(&session).allows_write(headers)?;
     let may_name_host = permissions::may_name_host(caller);
