@@ -171,7 +171,7 @@ async fn claims_that_are_there_twice_and_tokens_that_are_too_long_are_refused() 
 }
 
 /// Sends `cases` values, one after the other.
-fn try_all<S: Strategy>(cases: u32, values: S, send: impl AsyncFn(S::Value)) {
+pub fn try_all<S: Strategy>(cases: u32, values: S, send: impl AsyncFn(S::Value)) {
     // Nothing is written beside the sources: a failure shows the value.
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let runtime = tokio::runtime::Handle::current();

@@ -13,6 +13,7 @@ mod calendar;
 mod connections;
 mod documents;
 mod health;
+mod hostile_queries;
 mod hostile_tokens;
 mod idempotency;
 mod input;

@@ -157,6 +157,24 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_text_is_a_schedule_or_refused(
+        expression in prop_oneof!["[0-9*/,?#LWa-zA-Z -]{0,40}", "([0-9*/,-]{1,6} ){4,5}[0-7A-Za-z,-]{1,8}", any::<String>()],
+        zone in prop::sample::select(ZONES.to_vec()),
+    ) {
+        if let Ok(cron) = LocalCron::parse(&expression, zone) {
+            let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+            if let Some(next) = cron.next(start) {
+                prop_assert!(next > start);
+                prop_assert_eq!(cron.latest(start, next), Some(next));
+            }
+        }
+    }
+}
+
 /// The rule at every change of ten years in all zones, days around it included.
 #[test]
 fn every_clock_change_of_twenty_zones() {

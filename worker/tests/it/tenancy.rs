@@ -3,7 +3,15 @@
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
-use shared::db::{self, tenants};
+use shared::{
+    db::{self, attendance, audit_log, invitees, participants, recordings, reminders, sightings, tenants},
+    domain::{
+        ids::{JobId, RecordingId, ReminderId, SessionId, TenantId},
+        session::EndReason,
+    },
+    jobs::FinalizeSession,
+    queue::control,
+};
 use sqlx::PgConnection;
 
 use crate::support::TestWorker;
@@ -104,5 +112,118 @@ async fn a_transaction_may_go_from_one_tenant_to_the_next() {
         assert_eq!(db::sessions::find(&mut *tx, session).await.unwrap().is_some(), seen);
         tx.see(None).await.unwrap();
         assert!(db::sessions::find(&mut *tx, session).await.unwrap().is_some());
+    }
+}
+
+/// What each query finds, or changes, of the things of one session when it is asked by their ids alone.
+async fn found(worker: &TestWorker, tenant: TenantId, things: &Things) -> Vec<(&'static str, u64)> {
+    let mut all = Vec::new();
+    // Each in a transaction of its own, which is not committed: what one changes does not hide from the next.
+    macro_rules! ask {
+        ($name:literal, |$tx:ident| $query:expr) => {{
+            let mut $tx = worker.begin_for(tenant).await;
+            let count: u64 = $query;
+            all.push(($name, count));
+            $tx.rollback().await.unwrap();
+        }};
+    }
+    let Things { session, recording, reminder, .. } = *things;
+    let (now, who) = (worker.now(), things.who());
+    ask!("sessions::find", |tx| db::sessions::find(&mut *tx, session).await.unwrap().iter().len() as u64);
+    ask!("sessions::find_in", |tx| {
+        db::sessions::find_in(&mut *tx, worker.tenant, session).await.unwrap().iter().len() as u64
+    });
+    ask!("sessions::lock_in", |tx| {
+        db::sessions::lock_in(&mut tx, worker.tenant, session).await.unwrap().iter().len() as u64
+    });
+    ask!("sessions::find_by_room", |tx| {
+        let room = format!("oda-{}", session.0.simple());
+        db::sessions::find_by_room(&mut *tx, &room).await.unwrap().iter().len() as u64
+    });
+    ask!("sessions::count_live", |tx| db::sessions::count_live(&mut *tx).await.unwrap() as u64);
+    ask!("sessions::end", |tx| {
+        db::sessions::end(&mut *tx, session, EndReason::Host, None).await.unwrap().iter().len() as u64
+    });
+    ask!("invitees::find", |tx| invitees::find(&mut *tx, session, "ali").await.unwrap().iter().len() as u64);
+    ask!("invitees::list", |tx| invitees::list(&mut *tx, session).await.unwrap().len() as u64);
+    ask!("invitees::page", |tx| invitees::page(&mut *tx, session, None, true, 10).await.unwrap().len() as u64);
+    ask!("participants::page", |tx| {
+        participants::page(&mut *tx, session, false, None, true, 10).await.unwrap().len() as u64
+    });
+    ask!("participants::names", |tx| participants::names(&mut *tx, session).await.unwrap().len() as u64);
+    ask!("participants::beat", |tx| u64::from(participants::beat(&mut *tx, &who).await.unwrap()));
+    ask!("participants::leave", |tx| participants::leave(&mut *tx, &who).await.unwrap());
+    ask!("participants::count_live", |tx| participants::count_live(&mut *tx).await.unwrap() as u64);
+    ask!("attendance::load", |tx| attendance::load(&mut *tx, session).await.unwrap().len() as u64);
+    ask!("sightings::load", |tx| sightings::load(&mut *tx, session).await.unwrap().len() as u64);
+    ask!("recordings::find", |tx| recordings::find(&mut *tx, recording).await.unwrap().iter().len() as u64);
+    ask!("recordings::page", |tx| recordings::page(&mut *tx, session, true, None, true, 10).await.unwrap().len()
+        as u64);
+    ask!("recordings::list_without_import", |tx| {
+        recordings::list_without_import(&mut *tx, 10).await.unwrap().len() as u64
+    });
+    ask!("reminders::find_due_mail", |tx| {
+        reminders::find_due_mail(&mut *tx, reminder, now).await.unwrap().iter().len() as u64
+    });
+    ask!("reminders::enqueue_due", |tx| {
+        sqlx::query("update reminders set state = 'pending'").execute(&mut *tx).await.unwrap();
+        reminders::enqueue_due(&mut tx, 10).await.unwrap() as u64
+    });
+    ask!("audit_log::page", |tx| {
+        let all = audit_log::Filter::default();
+        audit_log::page(&mut *tx, worker.tenant, &all, None, false, 10).await.unwrap().len() as u64
+    });
+    ask!("control::find", |tx| { control::find(&mut *tx, things.job).await.unwrap().iter().len() as u64 });
+    all
+}
+
+/// Of one session of the worker's tenant.
+struct Things {
+    tenant: TenantId,
+    session: SessionId,
+    recording: RecordingId,
+    reminder: ReminderId,
+    job: JobId,
+}
+
+impl Things {
+    fn who(&self) -> participants::Presence<'static> {
+        let (tenant, session) = (self.tenant, self.session);
+        participants::Presence { tenant, session, person: "ali", connection: None, timeout_s: 90 }
+    }
+}
+
+#[tokio::test]
+async fn no_query_finds_what_belongs_to_another_tenant_though_it_knows_the_id() {
+    let worker = TestWorker::new().await;
+    let other = tenants::insert(worker.db(), "baska", "Başka Okul").await.unwrap();
+    let session = worker.live_session(TimeDelta::minutes(30)).await;
+    worker.invite(session, "ali", &[]).await;
+    let seen = worker.now() - TimeDelta::seconds(5);
+    worker.heartbeats(session, "ali", (seen, seen), false).await;
+    for (table, columns, values) in [
+        (
+            "attendance",
+            "person_id, name, invited, present_seconds, percent, status, intervals",
+            "'ali', 'Ali', true, 60, 5, 'partial', '[]'",
+        ),
+        ("sightings", "person_id, connection_key, source, kind, at", "'ali', 'c', 'webhook', 'joined', now()"),
+    ] {
+        let insert = format!("insert into {table} (session_id, tenant_id, {columns}) values ($1, $2, {values})");
+        let insert = sqlx::query(sqlx::AssertSqlSafe(insert)).bind(session).bind(worker.tenant);
+        insert.execute(worker.db()).await.unwrap();
+    }
+    let things = Things {
+        tenant: worker.tenant,
+        session,
+        recording: worker.recording(session, "https://host.test/a").await,
+        reminder: worker.mail(session, "ali", "reminder", 15).await,
+        job: worker.enqueue(&FinalizeSession { session_id: session }).await,
+    };
+    for (query, count) in found(&worker, worker.tenant, &things).await {
+        assert!(count > 0, "{query} finds the tenant's own");
+    }
+    for (query, count) in found(&worker, other, &things).await {
+        assert_eq!(count, 0, "{query} finds what is another tenant's");
     }
 }

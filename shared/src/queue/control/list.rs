@@ -2,7 +2,7 @@
 //! candidates in the order of their ids, of which at most [`WINDOW`] are looked at per page.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{PgPool, Postgres, QueryBuilder};
+use sqlx::{PgExecutor, PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::{JobDetail, JobLine, JobState, detail_columns, line_columns};
@@ -49,11 +49,8 @@ pub struct Listed {
 }
 
 /// One job.
-pub async fn find(pool: &PgPool, id: JobId) -> sqlx::Result<Option<JobDetail>> {
-    sqlx::query_as(concat!("select ", detail_columns!(), " from jobs where id = $1"))
-        .bind(id)
-        .fetch_optional(pool)
-        .await
+pub async fn find(db: impl PgExecutor<'_>, id: JobId) -> sqlx::Result<Option<JobDetail>> {
+    sqlx::query_as(concat!("select ", detail_columns!(), " from jobs where id = $1")).bind(id).fetch_optional(db).await
 }
 
 /// A page of the jobs that fit.
