@@ -57,10 +57,19 @@ impl Completer {
 async fn write(db: &PgPool, batch: &mut Vec<(Lease, oneshot::Sender<bool>)>) {
     let leases: Vec<Lease> = batch.iter().map(|(lease, _)| *lease).collect();
     let mut wait = Duration::from_millis(50);
+    let mut tried_before = false;
     let done = loop {
-        match limited(ledger::complete(db, &leases)).await {
+        let completed = async {
+            let mut done = ledger::complete(db, &leases).await?;
+            if tried_before && done.len() < leases.len() {
+                done.extend(ledger::done_under(db, &leases).await?);
+            }
+            Ok(done)
+        };
+        match limited(completed).await {
             Ok(done) => break done.into_iter().collect::<std::collections::HashSet<_>>(),
             Err(error) => {
+                tried_before = true;
                 tracing::warn!(error = %error, jobs = leases.len(), "jobs could not be marked done; trying again");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(2));

@@ -150,9 +150,12 @@ impl Engine {
                 failpoint::here(Place::AfterCommit, &job.kind);
                 match committed {
                     Ok(()) => "done",
-                    // Where the commit came through and only its answer was lost, the job is done
-                    // already and this write finds nothing to change.
                     Err(error) => {
+                        let lease = [job.lease()];
+                        let done = with_patience(|| ledger::done_under(&self.state.db, &lease)).await;
+                        if done.is_some_and(|done| !done.is_empty()) {
+                            return "done";
+                        }
                         let error = anyhow::Error::new(error).context("the job's effects could not be committed");
                         let backoff = self.registry.get(&job.kind).map_or(Backoff::USUAL, |runner| runner.backoff);
                         self.write_unfinished(job, decide(job, backoff, JobError::Retry(error))).await

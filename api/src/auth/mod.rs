@@ -10,7 +10,10 @@ use axum::{
 use chrono::{DateTime, Utc};
 use shared::{
     db::tenants::Tenant,
-    domain::{api_key, person::Role},
+    domain::{
+        api_key,
+        person::{Role, is_mail_address},
+    },
 };
 
 use self::refusal::{Denial, Refusal};
@@ -59,7 +62,7 @@ impl Caller {
             tenant,
             roles: roles(&claims.roles),
             name: clean_name(claims.name.as_deref().unwrap_or_default()),
-            email: claims.email.filter(|email| is_address(email)),
+            email: claims.email.filter(|email| is_mail_address(email)),
             id: claims.sub,
             is_machine: false,
             key_expires_at: None,
@@ -118,27 +121,12 @@ fn clean_name(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(200).collect::<String>().trim().to_owned()
 }
 
-/// Whether mail could be sent there; the LMS answers for the rest.
-fn is_address(text: &str) -> bool {
-    text.len() <= 254
-        && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
-        && !text.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>' | ',' | ';' | '"'))
-}
-
 #[cfg(test)]
 mod tests {
     use futures::FutureExt as _;
     use shared::config::AuthConfig;
 
     use super::*;
-
-    #[test]
-    fn addresses_that_could_forge_mail_headers_are_not_taken() {
-        assert!(is_address("ayşe@okul.example"));
-        for bad in ["", "a", "@b", "a@", "a b@c", "a@b\r\nBcc: c@d", "<a@b>", "a@b,c@d"] {
-            assert!(!is_address(bad), "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_refusal_is_one_line_in_the_log_without_the_token() {

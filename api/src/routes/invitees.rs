@@ -11,6 +11,7 @@ use shared::{
     },
     domain::{
         ids::SessionId,
+        person::is_mail_address,
         session::{Session, SessionStatus},
     },
 };
@@ -204,6 +205,9 @@ pub fn meaning(people: &[Value], at: &str) -> Vec<Fault> {
             && let Some(first) = seen.insert(id, n)
         {
             faults.push(Fault::at(format!("{at}/{n}/person_id"), format!("is on the list already, as number {first}")));
+        }
+        if person["email"].as_str().is_some_and(|email| !email.is_empty() && !is_mail_address(email)) {
+            faults.push(Fault::at(format!("{at}/{n}/email"), "must be a mail address"));
         }
         if let Some(name) = person["timezone"].as_str()
             && name.parse::<chrono_tz::Tz>().is_err()

@@ -51,6 +51,8 @@ async fn faults_are_told_in_words_that_help() {
         "must be a time with its offset, such as 2030-09-02T09:00:00+03:00"
     );
     assert_eq!(detail(json!({"host_email": "x"})).await, "must be a mail address");
+    let quoted = json!({"invitees": [{"person_id": "a", "email": "\"a b\"@x.com"}]});
+    assert_eq!(detail(quoted).await, "must be a mail address");
     assert_eq!(detail(json!({"max_participants": 1.5})).await, "must be a whole number");
     assert_eq!(detail(json!({"provider": "zoom"})).await, "no zoom server is configured");
     assert_eq!(detail(json!({"max_participants": 1e30})).await, "is more than 100000");

@@ -46,6 +46,11 @@ impl Service {
         self
     }
 
+    async fn metrics(&self) -> String {
+        let answer = reqwest::get(self.health.replace("readyz", "metrics")).await.expect("it answers");
+        answer.text().await.expect("a text")
+    }
+
     /// Asks it to stop and waits until it has.
     async fn stop(mut self) {
         let pid = Pid::from_child(&self.child);
@@ -152,6 +157,8 @@ async fn a_commit_whose_answer_is_lost_is_neither_repeated_nor_forgotten() {
     assert_eq!(count(&bench.db, "select count(*) from participants").await, EVENTS as i64);
     let again = "select count(*) from jobs where kind = 'process-webhook' and (attempt <> 1 or crashes <> 0)";
     assert_eq!(count(&bench.db, again).await, 0, "what was committed is not tried again");
+    let metrics = worker.metrics().await;
+    assert!(!metrics.contains("outcome=\"lost\""), "nor counted as lost: {metrics}");
     drop(worker);
     bench.system.stop().await;
 }

@@ -54,3 +54,24 @@ impl Part {
         }
     }
 }
+
+/// Whether mail could be sent there. Quoted local parts (RFC 5322 §3.2.4) are refused: nobody has one, and they could forge
+/// headers.
+pub fn is_mail_address(text: &str) -> bool {
+    text.len() <= 254
+        && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '<' | '>' | ',' | ';' | '"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_could_forge_mail_headers_are_not_taken() {
+        assert!(is_mail_address("ayşe@okul.example"));
+        for bad in ["", "a", "@b", "a@", "a b@c", "a@b\r\nBcc: c@d", "<a@b>", "a@b,c@d", "\"a b\"@c"] {
+            assert!(!is_mail_address(bad), "{bad:?}");
+        }
+    }
+}

@@ -148,6 +148,19 @@ pub async fn complete<'e>(executor: impl PgExecutor<'e>, leases: &[Lease]) -> sq
     .await
 }
 
+/// Those of `leases` whose job is done under this very lease: a commit came through, and only its answer was lost.
+pub async fn done_under(pool: &PgPool, leases: &[Lease]) -> sqlx::Result<Vec<JobId>> {
+    let (ids, tokens) = columns(leases);
+    sqlx::query_scalar(
+        "select jobs.id from unnest($1::uuid[], $2::bigint[]) as held (id, token) \
+         join jobs on jobs.id = held.id and jobs.lease_token = held.token where jobs.state = 'done'",
+    )
+    .bind(ids)
+    .bind(tokens)
+    .fetch_all(pool)
+    .await
+}
+
 /// How a run that did not succeed ends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Unfinished {

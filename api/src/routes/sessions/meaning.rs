@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Duration, Utc};
 use serde_json::Value;
+use shared::domain::person::is_mail_address;
 
 use crate::error::Fault;
 
@@ -88,10 +89,15 @@ fn zone(body: &Value) -> Option<Fault> {
     (!known).then(|| Fault::at("/timezone", "is no time zone of the IANA database, such as Europe/Istanbul"))
 }
 
-fn host(body: &Value, may_name: bool, own: &str) -> Option<Fault> {
-    let id = body["host_id"].as_str()?;
-    (!may_name && id != own)
-        .then(|| Fault::at("/host_id", "only administrators and services name somebody else as the host"))
+fn host(body: &Value, may_name: bool, own: &str) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if body["host_id"].as_str().is_some_and(|id| !may_name && id != own) {
+        faults.push(Fault::at("/host_id", "only administrators and services name somebody else as the host"));
+    }
+    if body["host_email"].as_str().is_some_and(|email| !is_mail_address(email)) {
+        faults.push(Fault::at("/host_email", "must be a mail address"));
+    }
+    faults
 }
 
 #[cfg(test)]
