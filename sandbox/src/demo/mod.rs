@@ -37,11 +37,17 @@ pub async fn run(dir: &Path, break_things: bool) -> anyhow::Result<()> {
             let _place = Place::take(dir)?;
             let mut options = crate::options(dir)?;
             options.on_line = Arc::new(|_, _| {});
-            let system = System::start(options).await?;
+            // From here on Ctrl-C ends the sandbox in order, too.
+            let stopped = shared::shutdown::on_signal();
+            let system = tokio::select! {
+                system = System::start(options) => system?,
+                () = stopped.cancelled() => bail!("stopped before the sandbox was ready"),
+            };
             let breaking = break_things.then(|| Breaking::new(dir, &system.env));
             let told = tokio::select! {
                 told = tell(Client::new(system.env.clone()), breaking) => told,
                 error = system.keep_running(&|line| say(format_args!("     {line}"))) => Err(error),
+                () = stopped.cancelled() => Err(anyhow::anyhow!("it was stopped")),
             };
             say("\nEnding the sandbox of this demo …");
             system.stop().await;
