@@ -74,6 +74,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
+/// The `{person_id}` of a path: the LMS's id of somebody, known here or not.
+#[derive(Debug, Clone)]
+pub struct Person(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Person {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let params = params.map_err(|_| error::not_found("person"))?;
+        let id = params.iter().find(|(name, _)| *name == "person_id").map(|(_, value)| value.to_owned());
+        let sane = |id: &String| (1..=255).contains(&id.len()) && !id.chars().any(char::is_control);
+        id.filter(sane).map(Self).ok_or_else(|| error::not_found("person").into())
+    }
+}
+
 /// The parameters after `?`; unknown ones are refused by name.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<T>(pub T);

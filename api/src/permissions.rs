@@ -100,6 +100,7 @@ pub enum Rule {
 pub const RULES: &[(&str, Rule)] = &[
     ("cancel_job", Rule::Operate),
     ("cancel_session", Rule::OnSession(Right::Manage)),
+    ("correct_attendance", Rule::OnSession(Right::Manage)),
     ("create_api_key", Rule::Administer),
     ("create_provider_config", Rule::Administer),
     ("create_session", Rule::MakeSessions),

@@ -66,6 +66,7 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
             sessions::remove::delete_session
         ))
         .routes(routes!(attendance::get_attendance))
+        .routes(routes!(attendance_corrections::correct_attendance))
         .routes(routes!(calendar::get_calendar))
         .routes(routes!(sessions::lifecycle::cancel_session))
         .routes(routes!(sessions::lifecycle::end_session))

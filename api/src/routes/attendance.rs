@@ -14,7 +14,7 @@ use shared::{
     domain::{
         attendance::{Row, Source, Status},
         ids::SessionId,
-        session::SessionStatus,
+        session::{Session, SessionStatus},
     },
 };
 use utoipa::{IntoParams, ToSchema};
@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     auth::Caller,
-    error::{Result, bad_parameter, conflict},
+    error::{Problem, Result, bad_parameter, conflict},
     extract::{Id, Query},
     permissions::{Right, see},
     schema,
@@ -63,6 +63,20 @@ pub struct AttendanceRow {
     pub intervals: Vec<AttendanceInterval>,
     /// How many connections the person had.
     pub connections: usize,
+    /// Null where everything is as computed.
+    pub corrected: Option<CorrectedAttendance>,
+}
+
+/// That somebody corrected the row, and what had been computed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CorrectedAttendance {
+    pub by: String,
+    pub at: DateTime<FixedOffset>,
+    pub reason: String,
+    #[schema(schema_with = schema::attendance)]
+    pub original_status: Status,
+    pub original_present_seconds: i64,
+    pub original_percent: f64,
 }
 
 /// A stretch of presence.
@@ -117,10 +131,7 @@ pub async fn get_attendance(
     let session = seen.session;
     let zone = query.tz.clone().unwrap_or_else(|| session.timezone.clone());
     let zone: Tz = zone.parse().map_err(|_| bad_parameter("tz", "is no time zone of the IANA database"))?;
-    let Some(started_at) = session.started_at else {
-        let problem = conflict("session-not-started", "Not started", "There is no attendance before the start.");
-        return Err(problem.session_status(session.status).into());
-    };
+    let Some(started_at) = session.started_at else { return Err(not_started(&session).into()) };
     let is_final = session.status == SessionStatus::Ended && session.finalized_at.is_some();
     let mut rows = match is_final {
         true => attendance::load(&mut *tx, id).await?,
@@ -143,11 +154,16 @@ pub async fn get_attendance(
     }
 }
 
+pub fn not_started(session: &Session) -> Problem {
+    conflict("session-not-started", "Not started", "There is no attendance before the start.")
+        .session_status(session.status)
+}
+
 fn local(at: DateTime<Utc>, zone: Tz) -> DateTime<FixedOffset> {
     at.with_timezone(&zone).fixed_offset()
 }
 
-fn show(row: Row, zone: Tz) -> AttendanceRow {
+pub fn show(row: Row, zone: Tz) -> AttendanceRow {
     AttendanceRow {
         name: row.name.unwrap_or_default(),
         person_id: row.person,
@@ -168,6 +184,14 @@ fn show(row: Row, zone: Tz) -> AttendanceRow {
             })
             .collect(),
         connections: row.connections,
+        corrected: row.corrected.map(|corrected| CorrectedAttendance {
+            by: corrected.by,
+            at: local(corrected.at, zone),
+            reason: corrected.reason,
+            original_status: corrected.original_status,
+            original_present_seconds: corrected.original_present_seconds,
+            original_percent: corrected.original_percent,
+        }),
     }
 }
 
@@ -195,6 +219,8 @@ fn table(report: &AttendanceReport) -> anyhow::Result<Vec<u8>> {
         "present_seconds",
         "percent",
         "connections",
+        "corrected_by",
+        "correction_reason",
     ])?;
     for row in &report.results {
         let time = |at: Option<DateTime<FixedOffset>>| {
@@ -211,6 +237,8 @@ fn table(report: &AttendanceReport) -> anyhow::Result<Vec<u8>> {
             row.present_seconds.to_string(),
             format!("{:.2}", row.percent),
             row.connections.to_string(),
+            defused(row.corrected.as_ref().map_or("", |corrected| &corrected.by)),
+            defused(row.corrected.as_ref().map_or("", |corrected| &corrected.reason)),
         ])?;
     }
     Ok(writer.into_inner().map_err(|e| e.into_error())?)
@@ -243,6 +271,14 @@ mod tests {
             status: Status::LeftEarly,
             intervals: Vec::new(),
             connections: 2,
+            corrected: Some(CorrectedAttendance {
+                by: "teacher".into(),
+                at,
+                reason: "=seen".into(),
+                original_status: Status::Absent,
+                original_present_seconds: 0,
+                original_percent: 0.0,
+            }),
         };
         let report = AttendanceReport {
             session_id: Uuid::nil(),
@@ -255,8 +291,8 @@ mod tests {
         let text = String::from_utf8(table(&report).unwrap()).unwrap();
         assert_eq!(
             text,
-            "\u{feff}person_id,name,email,invited,status,first_join_at,last_leave_at,present_seconds,percent,connections\r\n\
-             '=1+1,\"Şule \"\"S\"\", Öz\nY\",'@evil,true,left_early,2026-11-23 12:00:00+03:00,,90,12.35,2\r\n"
+            "\u{feff}person_id,name,email,invited,status,first_join_at,last_leave_at,present_seconds,percent,connections,corrected_by,correction_reason\r\n\
+             '=1+1,\"Şule \"\"S\"\", Öz\nY\",'@evil,true,left_early,2026-11-23 12:00:00+03:00,,90,12.35,2,teacher,'=seen\r\n"
                 .replace("12.35", &format!("{:.2}", 12.345))
         );
     }

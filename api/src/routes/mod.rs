@@ -2,6 +2,7 @@
 
 pub mod api_keys;
 pub mod attendance;
+pub mod attendance_corrections;
 pub mod audit_log;
 pub mod calendar;
 pub mod documents;

@@ -85,3 +85,78 @@ async fn there_is_no_attendance_before_the_start() {
     let made = app.planned(json!({})).await;
     app.teacher().get(&path(&made, "attendance/")).await.problem(409, "session-not-started");
 }
+
+#[tokio::test]
+async fn a_correction_says_who_and_why_and_leaves_what_was_computed() {
+    let app = TestApp::start().await;
+    let made = held(&app).await;
+    let of = async |client: Client<'_>, person: &str| {
+        let report = client.get(&path(&made, "attendance/")).await.expect(StatusCode::OK);
+        report["results"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["person_id"] == person)
+            .cloned()
+            .unwrap_or(Value::Null)
+    };
+    let teacher = app.teacher();
+    let correct = path(&made, "attendance/s2/");
+    let body = json!({"status": "present", "present_seconds": 5400, "reason": " Sat beside Ali "});
+    let row = teacher.patch(&correct, &body).await.expect(StatusCode::OK);
+    assert_eq!((&row["status"], &row["present_seconds"]), (&json!("present"), &json!(5400)));
+    let corrected = &row["corrected"];
+    assert_eq!((&corrected["by"], &corrected["reason"]), (&json!("teacher"), &json!("Sat beside Ali")));
+    assert_eq!((&corrected["original_status"], &corrected["original_present_seconds"]), (&json!("absent"), &json!(0)));
+    assert_eq!(of(app.student("s2"), "s2").await["corrected"]["by"], "teacher", "the person sees it");
+    let table = teacher.get(&path(&made, "attendance/?format=csv")).await.text();
+    assert!(table.contains(",present,,,5400,") && table.contains(",teacher,Sat beside Ali\r\n"), "{table}");
+
+    // The newest counts; the audit log has them all.
+    teacher.patch(&correct, &json!({"status": "excused", "reason": "Ill"})).await.expect(StatusCode::OK);
+    assert_eq!(of(app.admin(), "s2").await["status"], "excused");
+    let log = app.admin().get("/audit-log/?action=attendance-correction.created").await.expect(StatusCode::OK);
+    assert_eq!(log["results"].as_array().unwrap().len(), 2);
+    assert_eq!(log["results"][1]["changes"]["reason"], json!([null, "Sat beside Ali"]));
+
+    // Taken back.
+    let row = teacher.patch(&correct, &json!({"reason": "A mistake"})).await.expect(StatusCode::OK);
+    assert_eq!((&row["status"], &row["corrected"]), (&json!("absent"), &Value::Null));
+
+    // Somebody of whom nothing was seen.
+    let guest = path(&made, "attendance/nobody%20knew/");
+    teacher.patch(&guest, &json!({"status": "partial", "reason": "By phone"})).await.expect(StatusCode::OK);
+    assert_eq!(of(app.admin(), "nobody knew").await["status"], "partial");
+    assert_eq!(teacher.patch(&guest, &json!({"reason": "Not so"})).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(of(app.admin(), "nobody knew").await, Value::Null);
+}
+
+#[tokio::test]
+async fn a_correction_after_the_end_is_in_the_final_report_and_survives_its_computation() {
+    let app = TestApp::start().await;
+    let made = held(&app).await;
+    let correct = path(&made, "attendance/s2/");
+    app.teacher().patch(&correct, &json!({"status": "present", "reason": "Seen"})).await.expect(StatusCode::OK);
+    app.teacher().call(&path(&made, "end/")).await.expect(StatusCode::OK);
+    // What finalize-session does.
+    app.sql(
+        "insert into attendance (session_id, tenant_id, person_id, name, invited, present_seconds, percent, status) \
+         select id, tenant_id, 's2', 'Çiğdem', true, 0, 0, 'absent' from sessions",
+    )
+    .await;
+    app.sql("update sessions set finalized_at = now()").await;
+    let body = json!({"status": "late", "reason": "Seen later"});
+    app.teacher().patch(&correct, &body).await.expect(StatusCode::OK);
+    let report = app.teacher().get(&path(&made, "attendance/")).await.expect(StatusCode::OK);
+    assert_eq!(report["final"], true);
+    let row = report["results"].as_array().unwrap().iter().find(|row| row["person_id"] == "s2").unwrap();
+    assert_eq!((&row["status"], &row["corrected"]["reason"]), (&json!("late"), &json!("Seen later")));
+    let too_long = app.teacher().patch(&correct, &json!({"present_seconds": 7000, "reason": "x"})).await;
+    assert_eq!(too_long.pointers(), ["/present_seconds"]);
+    for bad in [json!({}), json!({"reason": ""}), json!({"reason": " "}), json!({"reason": "x", "status": "ill"})] {
+        assert_eq!(app.teacher().patch(&correct, &bad).await.status, 422, "{bad}");
+    }
+    let planned = app.planned(json!({})).await;
+    let early = app.teacher().patch(&path(&planned, "attendance/s2/"), &json!({"reason": "x"})).await;
+    early.problem(409, "session-not-started");
+}

@@ -92,7 +92,8 @@ fn operations() -> Vec<(String, Method, String)> {
 
 /// The address with fresh things of the tenant `okul` in it.
 async fn address(app: &TestApp, path: &str) -> String {
-    let path = path.replace("{file}", "index.html").replace("{event}", "room/created");
+    let path =
+        path.replace("{file}", "index.html").replace("{person_id}", "invited").replace("{event}", "room/created");
     let id = if path.contains("/sessions/{id}/") {
         let invitees = json!([{"person_id": "invited"}, {"person_id": "helper", "role": "co_host"}]);
         let made = app.planned(json!({"access": "invitees", "invitees": invitees})).await;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Duration, Utc};
 use sqlx::{FromRow, PgConnection, PgExecutor};
 
-use super::{invitees, participants, sightings};
+use super::{attendance_corrections, invitees, participants, sightings};
 use crate::domain::{
     attendance::{self, Invited, Row, Rules, Sighting, Span, Status},
     ids::SessionId,
@@ -23,12 +23,13 @@ pub async fn compute(connection: &mut PgConnection, session: &Session, now: Date
     let rules = rules(&mut *connection, session).await?;
     let sightings = load_sightings(&mut *connection, session, &rules).await?;
     let invitees = invitees::list(&mut *connection, session.id).await?;
+    let corrections = attendance_corrections::load(&mut *connection, session.id).await?;
     let names: HashMap<String, String> = participants::names(&mut *connection, session.id).await?.into_iter().collect();
 
     let excused: HashSet<&str> = invitees.iter().filter(|i| i.excused).map(|i| i.person_id.as_str()).collect();
     let invited =
         invitees.iter().map(|i| Invited { person: i.person_id.clone(), name: i.name.clone(), email: i.email.clone() });
-    let mut rows = attendance::report(span, &invited.collect::<Vec<_>>(), &sightings, &[], &rules);
+    let mut rows = attendance::report(span, &invited.collect::<Vec<_>>(), &sightings, &corrections, &rules);
     for row in &mut rows {
         if row.person == session.host_id && !row.invited {
             row.invited = true;
@@ -38,8 +39,9 @@ pub async fn compute(connection: &mut PgConnection, session: &Session, now: Date
         if row.name.as_deref().is_none_or(str::is_empty) {
             row.name = names.get(&row.person).cloned();
         }
-        if row.status == Status::Absent && excused.contains(row.person.as_str()) {
-            row.status = Status::Excused;
+        let computed = row.corrected.as_mut().map_or(&mut row.status, |corrected| &mut corrected.original_status);
+        if *computed == Status::Absent && excused.contains(row.person.as_str()) {
+            *computed = Status::Excused;
         }
     }
     Ok(rows)
@@ -102,26 +104,29 @@ impl Stretch {
 /// Writes a session's report in place of the former one, in one statement.
 pub async fn replace(connection: &mut PgConnection, session: &Session, rows: &[Row]) -> sqlx::Result<()> {
     let mut intervals = Vec::with_capacity(rows.len());
+    let mut corrected = Vec::with_capacity(rows.len());
     for row in rows {
         intervals.push(serde_json::to_value(&row.intervals).map_err(|e| sqlx::Error::Encode(Box::new(e)))?);
+        let json = row.corrected.as_ref().map(serde_json::to_value).transpose();
+        corrected.push(json.map_err(|e| sqlx::Error::Encode(Box::new(e)))?);
     }
     sqlx::query(
         "with given as ( \
              select * from unnest($3::text[], $4::text[], $5::text[], $6::bool[], $7::timestamptz[], $8::timestamptz[], \
-                 $9::bigint[], $10::float8[], $11::text[], $12::jsonb[], $13::int[]) \
+                 $9::bigint[], $10::float8[], $11::text[], $12::jsonb[], $13::int[], $14::jsonb[]) \
              as g (person_id, name, email, invited, first_join_at, last_leave_at, present_seconds, percent, status, \
-                 intervals, connections)), \
+                 intervals, connections, corrected)), \
          gone as ( \
              delete from attendance a where a.session_id = $1 \
              and not exists (select from given g where g.person_id = a.person_id)) \
          insert into attendance (session_id, tenant_id, person_id, name, email, invited, first_join_at, last_leave_at, \
-             present_seconds, percent, status, intervals, connections) \
+             present_seconds, percent, status, intervals, connections, corrected) \
          select $1, $2, g.* from given g \
          on conflict (session_id, person_id) do update set name = excluded.name, email = excluded.email, \
              invited = excluded.invited, first_join_at = excluded.first_join_at, \
              last_leave_at = excluded.last_leave_at, present_seconds = excluded.present_seconds, \
              percent = excluded.percent, status = excluded.status, intervals = excluded.intervals, \
-             connections = excluded.connections, computed_at = now()",
+             connections = excluded.connections, corrected = excluded.corrected, computed_at = now()",
     )
     .bind(session.id)
     .bind(session.tenant_id)
@@ -136,6 +141,7 @@ pub async fn replace(connection: &mut PgConnection, session: &Session, rows: &[R
     .bind(rows.iter().map(|r| r.status.as_str()).collect::<Vec<_>>())
     .bind(intervals)
     .bind(rows.iter().map(|r| i32::try_from(r.connections).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+    .bind(corrected)
     .execute(connection)
     .await?;
     Ok(())
@@ -145,7 +151,7 @@ pub async fn replace(connection: &mut PgConnection, session: &Session, rows: &[R
 pub async fn load<'e>(executor: impl PgExecutor<'e>, session: SessionId) -> sqlx::Result<Vec<Row>> {
     let rows: Vec<Stored> = sqlx::query_as(
         "select person_id, name, email, invited, first_join_at, last_leave_at, present_seconds, percent, status, \
-             intervals, connections \
+             intervals, connections, corrected \
          from attendance where session_id = $1 order by not invited, name, person_id",
     )
     .bind(session)
@@ -168,6 +174,7 @@ struct Stored {
     status: String,
     intervals: serde_json::Value,
     connections: i32,
+    corrected: Option<serde_json::Value>,
 }
 
 impl Stored {
@@ -184,7 +191,11 @@ impl Stored {
             status: self.status.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?,
             intervals: serde_json::from_value(self.intervals).map_err(|e| sqlx::Error::Decode(Box::new(e)))?,
             connections: usize::try_from(self.connections).unwrap_or_default(),
-            corrected: None,
+            corrected: self
+                .corrected
+                .map(serde_json::from_value)
+                .transpose()
+                .map_err(|e| sqlx::Error::Decode(Box::new(e)))?,
         })
     }
 }

@@ -18,6 +18,7 @@ use crate::config::DatabaseConfig;
 
 pub mod api_keys;
 pub mod attendance;
+pub mod attendance_corrections;
 pub mod audit_log;
 pub mod idempotency_keys;
 pub mod invitees;

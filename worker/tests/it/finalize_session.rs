@@ -126,3 +126,24 @@ async fn ten_thousand_people_are_reported_in_time() {
         .unwrap();
     assert_eq!(counts, [("absent".to_owned(), 1000), ("present".to_owned(), 9000)]);
 }
+
+#[tokio::test]
+async fn what_was_corrected_while_the_session_ran_is_in_the_report() {
+    let worker = TestWorker::new().await;
+    let session = worker.live_session(TimeDelta::minutes(60)).await;
+    worker.set("sessions", session.0, "status = 'ended', ended_at = ends_at").await;
+    worker.invite(session, "yok", &[]).await;
+    sqlx::query(
+        "insert into attendance_corrections (id, tenant_id, session_id, person_id, status, present_seconds, reason, made_by) \
+         values (gen_random_uuid(), $1, $2, 'yok', 'present', 1800, 'seen', 'host')",
+    )
+    .bind(worker.tenant)
+    .bind(session)
+    .execute(worker.db())
+    .await
+    .unwrap();
+    assert_eq!(worker.run(&FinalizeSession { session_id: session }).await.state, "done");
+    assert_eq!(report(&worker, session).await, [("yok".to_owned(), "present".to_owned(), 1800, 50.0, true)]);
+    let original: String = worker.get("select corrected ->> 'original_status' from attendance").await;
+    assert_eq!(original, "absent");
+}
