@@ -19,7 +19,7 @@ pub const JOB_STATE: &[&str] = &["available", "running", "done", "dead", "cancel
 /// What an API key may be; operators are not a tenant's to make, people have tokens.
 pub const API_KEY_ROLE: &[&str] = &["admin", "service"];
 pub const ORDERING: &[&str] = &["starts_at", "-starts_at"];
-pub const REPORT_FORMAT: &[&str] = &["json", "csv"];
+pub const REPORT_FORMAT: &[&str] = &["json", "csv", "xlsx"];
 pub const RECORDING: &[&str] =
     &["expected", "available", "downloading", "stored", "published", "missing", "failed", "deleted"];
 

@@ -3,7 +3,6 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, FixedOffset, Utc};
@@ -25,6 +24,7 @@ use crate::{
     error::{Problem, Result, bad_parameter, conflict},
     extract::{Id, Query},
     permissions::{Right, see},
+    routes::attendance_tables as tables,
     schema,
     state::AppState,
 };
@@ -96,6 +96,7 @@ enum Format {
     #[default]
     Json,
     Csv,
+    Xlsx,
 }
 
 /// How the report is wanted.
@@ -103,7 +104,7 @@ enum Format {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ReadAttendance {
-    /// `json` (when left out) or `csv`.
+    /// `json` (when left out), `csv` (UTF-8 with a byte order mark, RFC 4180), or `xlsx` (Excel).
     #[param(schema_with = schema::report_format)]
     format: Option<Format>,
     /// IANA name of the zone of the times; the session's when left out.
@@ -116,7 +117,11 @@ pub struct ReadAttendance {
     get, path = "/api/v1/live-sessions/sessions/{id}/attendance/", tag = "attendance",
     params(("id" = Uuid, Path, description = "The session"), ReadAttendance),
     responses(
-        (status = 200, content((AttendanceReport = "application/json"), (String = "text/csv"))),
+        (status = 200, content(
+            (AttendanceReport = "application/json"),
+            (String = "text/csv"),
+            (Vec<u8> = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+        )),
         (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
             description = "`session-not-started`"),
     ),
@@ -150,7 +155,8 @@ pub async fn get_attendance(
     };
     match query.format.unwrap_or_default() {
         Format::Json => Ok(Json(report).into_response()),
-        Format::Csv => csv(&report),
+        Format::Csv => tables::csv(&report),
+        Format::Xlsx => tables::xlsx(&report),
     }
 }
 
@@ -192,108 +198,5 @@ pub fn show(row: Row, zone: Tz) -> AttendanceRow {
             original_present_seconds: corrected.original_present_seconds,
             original_percent: corrected.original_percent,
         }),
-    }
-}
-
-/// RFC 4180, with a byte order mark so that spreadsheets read it as UTF-8.
-fn csv(report: &AttendanceReport) -> Result<Response> {
-    let text = table(report)?;
-    let name = format!("attachment; filename=\"attendance-{}.csv\"", report.session_id);
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8; header=present")),
-        (header::CONTENT_DISPOSITION, HeaderValue::try_from(name).map_err(anyhow::Error::from)?),
-    ];
-    Ok((headers, text).into_response())
-}
-
-fn table(report: &AttendanceReport) -> anyhow::Result<Vec<u8>> {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(b"\xef\xbb\xbf".to_vec());
-    writer.write_record([
-        "person_id",
-        "name",
-        "email",
-        "invited",
-        "status",
-        "first_join_at",
-        "last_leave_at",
-        "present_seconds",
-        "percent",
-        "connections",
-        "corrected_by",
-        "correction_reason",
-    ])?;
-    for row in &report.results {
-        let time = |at: Option<DateTime<FixedOffset>>| {
-            at.map(|at| at.format("%Y-%m-%d %H:%M:%S%:z").to_string()).unwrap_or_default()
-        };
-        writer.write_record([
-            defused(&row.person_id),
-            defused(&row.name),
-            defused(row.email.as_deref().unwrap_or_default()),
-            row.invited.to_string(),
-            row.status.as_str().to_owned(),
-            time(row.first_join_at),
-            time(row.last_leave_at),
-            row.present_seconds.to_string(),
-            format!("{:.2}", row.percent),
-            row.connections.to_string(),
-            defused(row.corrected.as_ref().map_or("", |corrected| &corrected.by)),
-            defused(row.corrected.as_ref().map_or("", |corrected| &corrected.reason)),
-        ])?;
-    }
-    Ok(writer.into_inner().map_err(|e| e.into_error())?)
-}
-
-/// Spreadsheets run a cell that begins like a formula; a leading apostrophe makes it text.
-fn defused(cell: &str) -> String {
-    match cell.trim_start_matches([' ', '\u{a0}']).chars().next() {
-        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => format!("'{cell}"),
-        _ => cell.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_rfc_4180_with_formulas_defused() {
-        let at = DateTime::parse_from_rfc3339("2026-11-23T12:00:00+03:00").unwrap();
-        let row = AttendanceRow {
-            person_id: "=1+1".into(),
-            name: "Şule \"S\", Öz\nY".into(),
-            email: Some("@evil".into()),
-            invited: true,
-            first_join_at: Some(at),
-            last_leave_at: None,
-            present_seconds: 90,
-            percent: 12.345,
-            status: Status::LeftEarly,
-            intervals: Vec::new(),
-            connections: 2,
-            corrected: Some(CorrectedAttendance {
-                by: "teacher".into(),
-                at,
-                reason: "=seen".into(),
-                original_status: Status::Absent,
-                original_present_seconds: 0,
-                original_percent: 0.0,
-            }),
-        };
-        let report = AttendanceReport {
-            session_id: Uuid::nil(),
-            is_final: true,
-            started_at: at,
-            ended_at: None,
-            timezone: "Europe/Istanbul".into(),
-            results: vec![row],
-        };
-        let text = String::from_utf8(table(&report).unwrap()).unwrap();
-        assert_eq!(
-            text,
-            "\u{feff}person_id,name,email,invited,status,first_join_at,last_leave_at,present_seconds,percent,connections,corrected_by,correction_reason\r\n\
-             '=1+1,\"Şule \"\"S\"\", Öz\nY\",'@evil,true,left_early,2026-11-23 12:00:00+03:00,,90,12.35,2,teacher,'=seen\r\n"
-                .replace("12.35", &format!("{:.2}", 12.345))
-        );
     }
 }

@@ -3,6 +3,7 @@
 pub mod api_keys;
 pub mod attendance;
 pub mod attendance_corrections;
+mod attendance_tables;
 pub mod audit_log;
 pub mod calendar;
 pub mod documents;

@@ -56,6 +56,10 @@ async fn the_table_is_safe_for_spreadsheets() {
     assert!(answer.bytes.starts_with(b"\xef\xbb\xbfperson_id,name,"));
     let text = answer.text();
     assert_eq!(text.matches("\r\n").count(), 4);
+    let workbook = app.teacher().get(&path(&made, "attendance/?format=xlsx")).await;
+    assert!(workbook.header("content-type").ends_with("spreadsheetml.sheet"));
+    assert!(workbook.header("content-disposition").contains(".xlsx"));
+    assert!(workbook.bytes.starts_with(b"PK"), "a ZIP archive");
     assert!(text.contains(",'=SUM(A1),") && text.contains("\"Çiğdem, Ö.\""), "{text}");
 }
 
