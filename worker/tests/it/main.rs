@@ -11,6 +11,7 @@ mod finalize_session;
 mod import_recording;
 mod ledger_model;
 mod mailer;
+mod migrations;
 mod process_webhook;
 mod provider_configs;
 mod rates;
