@@ -26,6 +26,8 @@ begin
     end loop;
 
     execute format('grant select, insert, update, delete on all tables in schema %I to %I', current_schema(), service);
+    -- Which migrations there are is not the services' to say.
+    execute format('revoke insert, update, delete on %I._sqlx_migrations from %I', current_schema(), service);
     execute format('grant usage on all sequences in schema %I to %I', current_schema(), service);
     execute format('alter default privileges in schema %I grant select, insert, update, delete on tables to %I', current_schema(), service);
     execute format('alter default privileges in schema %I grant usage on sequences to %I', current_schema(), service);

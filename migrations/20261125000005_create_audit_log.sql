@@ -39,64 +39,77 @@ revoke execute on function audit_write from public;
 -- For what changes no row that has a trigger: what operators do with jobs and queues.
 grant execute on function audit_write to live_sessions_service;
 
--- Arguments: what it is called, its key's column, its tenant's column, columns that are never shown.
+-- Arguments: what it is called, its key's column, its tenant's column; columns whose values are not shown; columns that are
+-- left out; columns that are shown even where they did not change.
 create function audit_row() returns trigger language plpgsql security definer set search_path from current as $$
 declare
-    hidden constant text[] := string_to_array(tg_argv[3], ',')
+    masked constant text[] := string_to_array(tg_argv[3], ',');
+    ignored constant text[] := string_to_array(tg_argv[4], ',')
         || array[tg_argv[1], tg_argv[2], 'version', 'created_at', 'updated_at'];
+    named constant text[] := string_to_array(tg_argv[5], ',');
     before jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
     after jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
     row_now constant jsonb := coalesce(after, before);
     became text := case tg_op when 'INSERT' then 'created' when 'DELETE' then 'deleted' else 'changed' end;
+    changed text[];
     changes jsonb;
 begin
-    select jsonb_object_agg(key, jsonb_build_array(before -> key, after -> key)) into changes
-        from jsonb_object_keys(row_now) as key
-        where key <> all (hidden) and (before -> key) is distinct from (after -> key)
-        and coalesce(before -> key, after -> key) <> 'null'::jsonb;
+    -- What is null in a new or deleted row says nothing.
+    select coalesce(array_agg(key), '{}') into changed from jsonb_object_keys(row_now) as key
+        where key <> all (ignored)
+        and coalesce(before -> key, 'null') is distinct from coalesce(after -> key, 'null');
     if tg_op = 'UPDATE' then
-        if to_jsonb(new) - 'version' - 'updated_at' = to_jsonb(old) - 'version' - 'updated_at' then
+        if changed = '{}' then
             return null;
         end if;
-        became := coalesce(changes -> 'status' ->> 1, changes -> 'state' ->> 1, became);
+        became := case when changed @> '{revoked_at}' then 'revoked'
+            else coalesce(case when changed @> '{status}' then after ->> 'status' end,
+                          case when changed @> '{state}' then after ->> 'state' end, became) end;
     end if;
+    select jsonb_object_agg(key, case when key = any (masked)
+            then jsonb_build_array(case when before ->> key is not null then '…' end, case when after ->> key is not null then '…' end)
+            else jsonb_build_array(before -> key, after -> key) end)
+        into changes from unnest(changed || named) as key;
     perform audit_write((row_now ->> tg_argv[2])::uuid, tg_argv[0] || '.' || became, row_now ->> tg_argv[1], coalesce(changes, '{}'));
     return null;
 end
 $$;
 
 create trigger audit after insert or update or delete on sessions
-    for each row execute function audit_row('session', 'id', 'tenant_id', 'host_email,room,description,attendance_rules,finalized_at');
+    for each row execute function audit_row('session', 'id', 'tenant_id', 'host_email', 'room,attendance_rules,finalized_at,sequence', '');
 create trigger audit after insert or delete on recordings
-    for each row execute function audit_row('recording', 'id', 'tenant_id', 'source_url,upload_id,parts,source_etag,bytes_done,object_key');
+    for each row execute function audit_row('recording', 'id', 'tenant_id', 'source_url', 'upload_id,parts,source_etag,bytes_done,object_key', 'session_id');
 create trigger audit_state after update on recordings
     for each row when (old.state is distinct from new.state)
-    execute function audit_row('recording', 'id', 'tenant_id', 'source_url,upload_id,parts,source_etag,bytes_done,object_key');
+    execute function audit_row('recording', 'id', 'tenant_id', 'source_url', 'upload_id,parts,source_etag,bytes_done,object_key', 'session_id');
 create trigger audit after insert or delete on api_keys
-    for each row execute function audit_row('api-key', 'id', 'tenant_id', 'hash');
+    for each row execute function audit_row('api-key', 'id', 'tenant_id', '', 'hash,last_used_at', 'name');
 -- Not each use.
 create trigger audit_update after update on api_keys
     for each row when (old.last_used_at is not distinct from new.last_used_at)
-    execute function audit_row('api-key', 'id', 'tenant_id', 'hash');
+    execute function audit_row('api-key', 'id', 'tenant_id', '', 'hash,last_used_at', 'name');
 create trigger audit after insert or update or delete on provider_configs
-    for each row execute function audit_row('provider-config', 'id', 'tenant_id', '');
+    for each row execute function audit_row('provider-config', 'id', 'tenant_id', '', '', 'name');
 create trigger audit after insert or delete on provider_secrets
-    for each row execute function audit_row('provider-secret', 'config_id', 'tenant_id', 'ciphertext,key_id');
+    for each row execute function audit_row('provider-secret', 'config_id', 'tenant_id', 'ciphertext', 'key_id', 'field');
 -- Not when another key seals the same secret.
 create trigger audit_update after update on provider_secrets
     for each row when (old.key_id = new.key_id)
-    execute function audit_row('provider-secret', 'config_id', 'tenant_id', 'ciphertext,key_id');
+    execute function audit_row('provider-secret', 'config_id', 'tenant_id', 'ciphertext', 'key_id', 'field');
 create trigger audit after insert or update or delete on tenants
-    for each row execute function audit_row('tenant', 'id', 'id', '');
+    for each row execute function audit_row('tenant', 'id', 'id', '', '', '');
 
--- Thousands of invitees are one line per session: how many came, went, changed.
+-- Thousands of invitees are one line per session: how many, and who the first hundred are.
 create function audit_invitees() returns trigger language plpgsql security definer set search_path from current as $$
 declare
     line record;
 begin
-    for line in select session_id, tenant_id, count(*) as people from touched group by session_id, tenant_id loop
+    for line in
+        select session_id, tenant_id, count(*) as count, (array_agg(person_id order by person_id))[:100] as people
+        from touched group by session_id, tenant_id
+    loop
         perform audit_write(line.tenant_id, 'invitees.' || tg_argv[0], line.session_id::text,
-            jsonb_build_object('people', jsonb_build_array(null, line.people)));
+            jsonb_build_object('count', jsonb_build_array(null, line.count), 'people', jsonb_build_array(null, line.people)));
     end loop;
     return null;
 end

@@ -18,7 +18,7 @@ create policy every_tenant on attendance_corrections to live_sessions_service us
 create policy own_tenant on attendance_corrections to live_sessions_tenant using (tenant_id = (select current_tenant()));
 grant select, insert on attendance_corrections to live_sessions_tenant;
 create trigger audit after insert on attendance_corrections
-    for each row execute function audit_row('attendance-correction', 'session_id', 'tenant_id', 'id');
+    for each row execute function audit_row('attendance-correction', 'session_id', 'tenant_id', '', 'id,made_at,made_by', '');
 
 -- Who corrected the row, why, and what had been computed (shared::domain::attendance::Corrected).
 alter table attendance add column corrected jsonb;

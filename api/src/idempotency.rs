@@ -26,7 +26,7 @@ use crate::{
     auth::Caller,
     body::{LARGEST, read},
     error::{Problem, Result, bad_request, conflict},
-    router::WEBHOOKS,
+    router::{WEBHOOKS, WITHOUT_KEY},
     state::AppState,
 };
 
@@ -49,7 +49,7 @@ pub fn joint() -> Option<Joint> {
 pub async fn at_most_once(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let with_key = request.method() == Method::POST && request.headers().contains_key(IDEMPOTENCY_KEY);
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    match route.filter(|route| with_key && !route.starts_with(WEBHOOKS)) {
+    match route.filter(|route| with_key && !route.starts_with(WEBHOOKS) && !WITHOUT_KEY.contains(&route.as_str())) {
         Some(route) => once(state, route, request, next).await.unwrap_or_else(IntoResponse::into_response),
         None => next.run(request).await,
     }

@@ -21,6 +21,7 @@ pub use config::Config;
 use crate::{
     auth::{ApiKeys, TokenJudge},
     connections::Patience,
+    places::Places,
     provider_configs::ProviderConfigs,
     rates::Rates,
     state::AppState,
@@ -40,6 +41,7 @@ pub mod middleware;
 pub mod openapi;
 pub mod page;
 pub mod permissions;
+pub mod places;
 pub mod provider_configs;
 pub mod rates;
 pub mod router;
@@ -123,6 +125,7 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
         tenants: Tenants::new(db.clone()),
         tokens: Arc::new(TokenJudge::start(&config.auth)?),
         api_keys: ApiKeys::new(db.clone()),
+        places: Places::new(config.api_max_in_flight),
         rates,
         clock: Clock::System,
         metrics: Arc::new(move || handle.render()),

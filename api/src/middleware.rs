@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::{
     body::BodyDeadline,
     error,
+    places::Place,
     rates::{RATE_LIMIT, RATE_LIMIT_POLICY},
     router::{BASE, WEBHOOKS},
 };
@@ -37,6 +38,8 @@ struct Current {
     id: String,
     /// [`RATE_LIMIT`] and [`RATE_LIMIT_POLICY`] of the answer.
     rate: OnceLock<(HeaderValue, HeaderValue)>,
+    /// What the caller occupies until the answer.
+    place: OnceLock<Place>,
 }
 
 /// The id of the request that this task works on; empty outside of one.
@@ -47,6 +50,11 @@ pub fn current_request_id() -> String {
 /// The answer to this request, whatever it will be, tells the caller of its rate limit.
 pub fn tell_rate(rate: HeaderValue, policy: HeaderValue) {
     let _ = CURRENT.try_with(|current| current.rate.set((rate, policy)));
+}
+
+/// Keeps a place for as long as this request goes on.
+pub fn hold(place: Place) {
+    let _ = CURRENT.try_with(|current| current.place.set(place));
 }
 
 /// With and without a trailing slash is the same: below [`BASE`] paths end in one, elsewhere in none.
@@ -82,7 +90,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let method = request.method().clone();
     let started = Instant::now();
-    let current = Arc::new(Current { id, rate: OnceLock::new() });
+    let current = Arc::new(Current { id, rate: OnceLock::new(), place: OnceLock::new() });
     let mut response = CURRENT.scope(current.clone(), next.run(request)).await;
     let elapsed = started.elapsed();
     let status = response.status().as_u16();

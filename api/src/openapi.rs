@@ -16,7 +16,7 @@ use utoipa::{
 
 use crate::{
     error::{Fault, ProblemBody},
-    router::WEBHOOKS,
+    router::{WEBHOOKS, WITHOUT_KEY},
 };
 
 #[derive(utoipa::OpenApi)]
@@ -86,7 +86,9 @@ pub fn complete(document: &mut OpenApi) {
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     for (path, item) in &mut document.paths.paths {
-        if let Some(post) = item.post.as_mut().filter(|_| !path.starts_with(WEBHOOKS)) {
+        if let Some(post) =
+            item.post.as_mut().filter(|_| !path.starts_with(WEBHOOKS) && !WITHOUT_KEY.contains(&path.as_str()))
+        {
             add_idempotency(post);
         }
         for operation in operations(item) {

@@ -23,6 +23,8 @@ use crate::{
 
 /// All addresses of the API begin with it.
 pub const BASE: &str = "/api/v1/live-sessions";
+/// POSTs that change nothing and may take long: a transaction kept open for an answer to be kept with would hold up others.
+pub const WITHOUT_KEY: &[&str] = &["/api/v1/live-sessions/provider-configs/{id}/test/"];
 /// Addresses for providers begin with it.
 pub const WEBHOOKS: &str = "/api/v1/live-sessions/webhooks/";
 

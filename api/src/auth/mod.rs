@@ -98,6 +98,7 @@ impl FromRequestParts<AppState> for Caller {
             false => Self::by_token(state, token).await?,
         };
         state.rates.admit(&caller)?;
+        state.places.admit(&caller)?;
         Ok(caller)
     }
 }

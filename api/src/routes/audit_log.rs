@@ -64,6 +64,8 @@ pub struct ListAuditLog {
     actor: Option<String>,
     #[param(example = "session.cancelled")]
     action: Option<String>,
+    /// The `x-request-id` of a request, the id of a job.
+    request_id: Option<String>,
     /// From here on, inclusive.
     after: Option<DateTime<Utc>>,
     /// Up to here, exclusive.
@@ -90,6 +92,7 @@ pub async fn list_audit_log(
         subject_id: query.subject_id.clone(),
         actor: query.actor.clone(),
         action: query.action.clone(),
+        request_id: query.request_id.clone(),
         after: sane_time("after", query.after)?,
         before: sane_time("before", query.before)?,
     };
@@ -100,6 +103,7 @@ pub async fn list_audit_log(
         ("subject_id", query.subject_id),
         ("actor", query.actor),
         ("action", query.action),
+        ("request_id", query.request_id),
         ("after", query.after.map(|at| at.to_rfc3339())),
         ("before", query.before.map(|at| at.to_rfc3339())),
     ];

@@ -1,13 +1,18 @@
 //! Who is invited to a session.
 
-use axum::{Json as Answer, extract::State, http::HeaderMap};
+use axum::{
+    Json as Answer,
+    extract::State,
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse as _, Response},
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
     db::{
         invitees::{self, Invitee, InviteeRole},
-        reminders,
+        reminders, sessions,
     },
     domain::{
         ids::SessionId,
@@ -21,7 +26,7 @@ use crate::{
     auth::Caller,
     body::{Json, LARGEST},
     error::{Fault, Problem, Result, conflict},
-    extract::{Id, Query},
+    extract::{Etag, Id, Query},
     page::{Address, Page, Wanted},
     permissions::{self, Right, see},
     router::BASE,
@@ -154,7 +159,7 @@ pub async fn list_invitees(
     ),
     request_body = InviteeList,
     responses(
-        (status = 200, body = InviteesReplaced),
+        (status = 200, body = InviteesReplaced, headers(("etag" = String, description = "New version of the session"))),
         (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json"),
         (status = 412, body = crate::error::ProblemBody, content_type = "application/problem+json"),
     ),
@@ -165,7 +170,7 @@ pub async fn replace_invitees(
     Id(id): Id<SessionId>,
     headers: HeaderMap,
     body: Json<InviteeList>,
-) -> Result<Answer<InviteesReplaced>> {
+) -> Result<Response> {
     // Strangers learn nothing of the session, not even by faults of their body.
     drop(see(&state, &caller, id, Right::Manage).await?);
     let list = body.check(|value| match value["invitees"].as_array() {
@@ -180,8 +185,12 @@ pub async fn replace_invitees(
     still_open(&session)?;
     let replaced = invitees::replace(&mut tx, session.tenant_id, id, &people).await?;
     reminders::follow_list(&mut tx, session, &caller.tenant, &replaced, now).await?;
+    let version = sessions::raise_version(&mut *tx, id).await?;
     tx.commit().await?;
-    Ok(Answer(InviteesReplaced { total: people.len(), added: replaced.added.len(), removed: replaced.removed.len() }))
+    let etag = HeaderValue::try_from(Etag::of(version).as_str()).map_err(anyhow::Error::from)?;
+    let replaced =
+        Answer(InviteesReplaced { total: people.len(), added: replaced.added.len(), removed: replaced.removed.len() });
+    Ok(([(header::ETAG, etag)], replaced).into_response())
 }
 
 fn still_open(session: &Session) -> Result<(), Problem> {

@@ -148,9 +148,14 @@ async fn a_key_makes_no_key_that_outlives_it() {
     assert_eq!(child["expires_at"], key["expires_at"]);
     assert_eq!(text(&child["created_by"]), format!("api-key:{}", text(&key["id"])));
     machine.post("/api-keys/", &new(Some(in_minutes(30)))).await.expect(StatusCode::CREATED);
-    // A machine may end itself.
+    let grandchild =
+        app.with_token(text(&child["key"])).post("/api-keys/", &new(None)).await.expect(StatusCode::CREATED);
+    // A machine may end itself, and so those that it made.
     assert_eq!(machine.delete(&at(&key)).await.status, StatusCode::NO_CONTENT);
     machine.get("/sessions/").await.problem(401, "unauthorized");
+    for made in [&child, &grandchild] {
+        assert!(!app.admin().get(&at(made)).await.expect(StatusCode::OK)["revoked_at"].is_null(), "{made}");
+    }
 }
 
 #[tokio::test]

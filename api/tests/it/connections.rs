@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::StatusCode;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -54,6 +55,39 @@ async fn a_head_that_drips_is_given_up() {
     let bytes = tokio::select! { bytes = closed => bytes, () = drip => panic!("it drips for ever") };
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert!(bytes.is_empty(), "{}", String::from_utf8_lossy(&bytes));
+}
+
+#[tokio::test]
+async fn slow_requests_of_one_person_or_tenant_leave_places_to_the_others() {
+    let settings = ["--api-max-in-flight", "80", "--rate-limit-person", "off", "--rate-limit-tenant", "off"];
+    let app = TestApp::start_with(&settings).await;
+    // One person's, whose bodies never come.
+    let mut slow = Vec::new();
+    for _ in 0..40 {
+        let mut stream = connect(&app).await;
+        stream.write_all(head_of_post(&app, "/sessions/", 1_000).as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    let teacher = app.teacher();
+    eventually("the teacher's places to be taken", async || teacher.get("/sessions/").await.status.as_u16() == 429)
+        .await;
+    teacher.get("/sessions/").await.problem(429, "too-many-at-once");
+    app.admin().get("/sessions/").await.expect(StatusCode::OK);
+    // The rest of the tenant's by somebody else.
+    for _ in 0..40 {
+        let mut stream = connect(&app).await;
+        let head = head_of_post(&app, "/sessions/", 1_000).replace(
+            &token(claims("okul", "teacher", &["instructor"])),
+            &token(claims("okul", "another", &["instructor"])),
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    eventually("the tenant's places to be taken", async || app.admin().get("/sessions/").await.status.as_u16() == 429)
+        .await;
+    app.foreigner().get("/sessions/").await.expect(StatusCode::OK);
+    drop(slow);
+    eventually("the places to be given back", async || teacher.get("/sessions/").await.status.as_u16() == 200).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use api::router::WITHOUT_KEY;
 use reqwest::{Method, StatusCode};
 use sandbox::proxy::Proxy;
 use serde_json::{Value, json};
@@ -57,7 +58,7 @@ async fn good<'a>(app: &'a TestApp, operation: &str) -> (Client<'a>, String, Val
         }
         "/api-keys/" => (app.admin(), operation.to_owned(), json!({"name": "LMS", "roles": ["service"]})),
         "/provider-configs/" => (app.admin(), operation.to_owned(), jitsi("Campus", json!({}))),
-        "/provider-configs/{id}/test/" | "/provider-configs/{id}/make-default/" => {
+        "/provider-configs/{id}/make-default/" => {
             let made = app.configure(&jitsi(verb, json!({}))).await;
             (app.admin(), config_path(&made, &format!("{verb}/")), json!({}))
         }
@@ -71,7 +72,9 @@ async fn every_post_of_the_document_gives_its_first_answer_again() {
     let document = app.anonymous().get("//openapi.json").await.expect(StatusCode::OK);
     let paths = document["paths"].as_object().unwrap().iter().filter(|(_, item)| item.get("post").is_some());
     let mut tried = 0;
-    for (operation, item) in paths.filter(|(path, _)| !path.contains("/webhooks/")) {
+    for (operation, item) in
+        paths.filter(|(path, _)| !path.contains("/webhooks/") && !WITHOUT_KEY.contains(&path.as_str()))
+    {
         let operation = operation.strip_prefix(BASE).unwrap();
         let (client, to, body) = good(&app, operation).await;
         let effects = async || {

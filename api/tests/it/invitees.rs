@@ -103,7 +103,21 @@ async fn the_list_of_a_session_that_has_changed_meanwhile_is_not_replaced() {
     put(&seen, "s1").await.problem(412, "precondition-failed");
     assert_eq!(app.count("invitees").await, 0);
     let now = app.teacher().get(&path(&made, "")).await.header("etag").to_owned();
-    put(&now, "s1").await.expect(StatusCode::OK);
+    let made_by_one = put(&now, "s1").await;
+    let newer = made_by_one.header("etag").to_owned();
+    made_by_one.expect(StatusCode::OK);
+    put(&now, "s2").await.problem(412, "precondition-failed");
+    put(&newer, "s2").await.expect(StatusCode::OK);
+    let at_once: Vec<_> = {
+        let now = app.teacher().get(&path(&made, "")).await.header("etag").to_owned();
+        let put = &put;
+        futures::future::join_all((0..12).map(|n| {
+            let now = now.clone();
+            async move { put(&now, &format!("p{n}")).await.status }
+        }))
+        .await
+    };
+    assert_eq!(at_once.iter().filter(|status| **status == StatusCode::OK).count(), 1, "{at_once:?}");
 }
 
 async fn mails_to(app: &TestApp, person: &str) -> Vec<String> {

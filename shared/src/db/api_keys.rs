@@ -94,11 +94,15 @@ pub async fn insert<'e>(executor: impl PgExecutor<'e>, key: &NewApiKey<'_>) -> s
     .await
 }
 
-/// Ends a key; one that was ended before keeps its time. Whether the tenant has such a key.
+/// Ends a key and those that were made with it; one that was ended before keeps its time. Whether the tenant has such a key.
 pub async fn revoke<'e>(executor: impl PgExecutor<'e>, tenant: TenantId, id: ApiKeyId, by: &str) -> sqlx::Result<bool> {
     let done = sqlx::query(
-        "update api_keys set revoked_at = coalesce(revoked_at, now()), revoked_by = coalesce(revoked_by, $3) \
-         where tenant_id = $1 and id = $2",
+        "with recursive family as ( \
+             select id from api_keys where tenant_id = $1 and id = $2 \
+             union select made.id from api_keys made join family on made.created_by = 'api-key:' || family.id \
+             where made.tenant_id = $1) \
+         update api_keys set revoked_at = coalesce(revoked_at, now()), revoked_by = coalesce(revoked_by, $3) \
+         where id in (select id from family)",
     )
     .bind(tenant)
     .bind(id)

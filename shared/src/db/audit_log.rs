@@ -24,6 +24,7 @@ pub struct Filter {
     pub subject_id: Option<String>,
     pub actor: Option<String>,
     pub action: Option<String>,
+    pub request_id: Option<String>,
     /// Inclusive.
     pub after: Option<DateTime<Utc>>,
     /// Exclusive.
@@ -46,7 +47,7 @@ pub async fn page<'e>(
          and ($3::text is null or subject_id = $3) and ($4::text is null or actor = $4) \
          and ($5::text is null or action = $5) \
          and ($6::timestamptz is null or at >= $6) and ($7::timestamptz is null or at < $7) \
-         order by id {order} limit $8"
+         and ($9::text is null or request_id = $9) order by id {order} limit $8"
     )))
     .bind(tenant)
     .bind(from)
@@ -56,6 +57,7 @@ pub async fn page<'e>(
     .bind(filter.after)
     .bind(filter.before)
     .bind(limit)
+    .bind(&filter.request_id)
     .fetch_all(executor)
     .await
 }

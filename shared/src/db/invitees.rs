@@ -127,7 +127,10 @@ pub async fn replace(
              select $1, $2, g.person_id, g.name, g.email, g.locale, g.timezone, g.role, g.excused from given g \
              on conflict (session_id, person_id) do update set name = excluded.name, email = excluded.email, \
                  locale = excluded.locale, timezone = excluded.timezone, role = excluded.role, \
-                 excused = excluded.excused) \
+                 excused = excluded.excused \
+             where (invitees.name, invitees.email, invitees.locale, invitees.timezone, invitees.role, invitees.excused) \
+                 is distinct from (excluded.name, excluded.email, excluded.locale, excluded.timezone, excluded.role, \
+                     excluded.excused)) \
          select g.person_id from given g left join known k using (person_id) \
          where k.person_id is null or (k.email is null and g.email is not null)",
     )

@@ -99,11 +99,16 @@ pub async fn run_now(tx: &mut Tx, name: &str, by: &str) -> sqlx::Result<Option<E
         return Ok(None);
     }
     let enqueued = tx.enqueue_named(kind, &job, Duration::ZERO).await?;
-    sqlx::query("update schedules set asked_at = now(), asked_by = $2, asked_job = $3 where name = $1")
-        .bind(name)
-        .bind(by)
-        .bind(enqueued.job_id())
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query(
+        "with asked as ( \
+             update schedules set asked_at = now(), asked_by = $2, asked_job = $3 where name = $1 returning name) \
+         select from asked cross join lateral \
+             audit_write(null, 'schedule.run', name, '{}', 'operator:' || $2) as noted",
+    )
+    .bind(name)
+    .bind(by)
+    .bind(enqueued.job_id())
+    .execute(&mut **tx)
+    .await?;
     Ok(Some(enqueued))
 }

@@ -291,6 +291,7 @@ async fn enqueue(context: &Context, kind: &str, payload: &str, delay: Duration) 
     };
     let mut tx = Tx::begin(&context.db, &Context::dispatcher()).await?;
     let enqueued = tx.enqueue_named(kind, &job, delay).await?;
+    control::note_enqueued(&mut tx, enqueued.job_id(), &context.by).await?;
     tx.commit().await?;
     if delay.is_zero() {
         context.deliver(kind.queue).await;

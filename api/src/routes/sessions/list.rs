@@ -96,7 +96,8 @@ fn filter(query: &ListSessions) -> Result<Filter, Problem> {
     let mut status = Vec::new();
     for word in query.status.iter().flat_map(|list| list.split(',')) {
         let known = serde_json::from_value::<SessionStatus>(word.trim().into());
-        status.push(known.map_err(|_| bad_parameter("status", format!("is not made of {:?}", schema::STATUS)))?);
+        status
+            .push(known.map_err(|_| bad_parameter("status", format!("is not made of {}", schema::STATUS.join(", "))))?);
     }
     for (name, at) in [("starts_after", query.starts_after), ("starts_before", query.starts_before)] {
         if !at.is_none_or(is_sane) {

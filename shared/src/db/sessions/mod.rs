@@ -138,6 +138,14 @@ pub async fn raise_sequence<'e>(executor: impl PgExecutor<'e>, id: SessionId) ->
     .await
 }
 
+/// Something that belongs to the session was changed: its ETag is another one.
+pub async fn raise_version<'e>(executor: impl PgExecutor<'e>, id: SessionId) -> sqlx::Result<i64> {
+    sqlx::query_scalar("update sessions set version = version + 1, updated_at = now() where id = $1 returning version")
+        .bind(id)
+        .fetch_one(executor)
+        .await
+}
+
 /// `scheduled → live`, now. `None` when it is not scheduled.
 pub async fn start<'e>(executor: impl PgExecutor<'e>, id: SessionId) -> sqlx::Result<Option<Session>> {
     sqlx::query_as(AssertSqlSafe(format!(

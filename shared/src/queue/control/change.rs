@@ -32,6 +32,13 @@ macro_rules! audited {
     };
 }
 
+/// A line of the audit log: somebody enqueued this job by hand.
+pub async fn note_enqueued(connection: &mut PgConnection, id: JobId, by: &str) -> sqlx::Result<()> {
+    let sql = concat!("with made as (select * from jobs where id = $1) select", audited!("job.enqueued"));
+    sqlx::query(sql).bind(id).bind(by).execute(connection).await?;
+    Ok(())
+}
+
 /// The job is due now, with all of its attempts: a dead letter, a cancelled one, or one that waits for its time.
 pub async fn retry(connection: &mut PgConnection, id: JobId, by: &str) -> sqlx::Result<Change> {
     let sql = concat!(

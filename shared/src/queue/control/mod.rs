@@ -13,7 +13,7 @@ mod change;
 mod list;
 mod queues;
 
-pub use change::{Change, DeadFilter, RETRY_STEP, Step, cancel, discard, retry, retry_dead};
+pub use change::{Change, DeadFilter, RETRY_STEP, Step, cancel, discard, note_enqueued, retry, retry_dead};
 pub use list::{Filter, Keyset, Listed, WINDOW, find, list};
 pub use queues::{COUNTED, Count, QueueState, pause, queue_states, resume};
 
