@@ -51,6 +51,7 @@ pub mod state;
 pub mod storage;
 pub mod strict_json;
 pub mod tenants;
+pub mod unread_bodies;
 
 /// Serves until `shutdown`, then lets running requests finish.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {

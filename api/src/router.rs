@@ -19,6 +19,7 @@ use crate::{
     rates::{RATE_LIMIT, RATE_LIMIT_POLICY},
     routes::*,
     state::AppState,
+    unread_bodies,
 };
 
 /// All addresses of the API begin with it.
@@ -111,6 +112,7 @@ pub fn router(state: AppState) -> Router {
         .layer(axum::middleware::from_fn_with_state(state.clone(), idempotency::at_most_once))
         .layer(axum::middleware::from_fn_with_state(limits, middleware::limit))
         .layer(axum::middleware::from_fn(middleware::catch_panics))
+        .layer(axum::middleware::from_fn(unread_bodies::announce_close))
         .layer(cors(&state.config))
         .layer(axum::middleware::from_fn(middleware::observe))
         .with_state(state)

@@ -158,3 +158,27 @@ async fn one_connection_serves_many_requests() {
         assert!(bytes[..length].starts_with(b"HTTP/1.1 200 "));
     }
 }
+
+#[tokio::test]
+async fn an_answer_before_the_body_was_read_says_that_the_connection_ends() {
+    let app = TestApp::start().await;
+    for (head, status) in [
+        (head_of_post(&app, "/api-keys/", 10), "403"),
+        (head_of_post(&app, "/sessions/", 10).replace("Bearer ", "Bearer x"), "401"),
+    ] {
+        let mut stream = connect(&app).await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await.to_lowercase();
+        assert!(answer.starts_with(&format!("http/1.1 {status}")) && answer.contains("connection: close"), "{answer}");
+    }
+    // With the body, it is used again.
+    let mut stream = connect(&app).await;
+    let request = head_of_post(&app, "/sessions/", 2) + "{}";
+    for _ in 0..2 {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = [0; 4096];
+        let n = stream.read(&mut bytes).await.unwrap();
+        let answer = String::from_utf8_lossy(&bytes[..n]).to_lowercase();
+        assert!(answer.starts_with("http/1.1 422") && !answer.contains("connection: close"), "{answer}");
+    }
+}
