@@ -20,7 +20,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use shared::{db::idempotency_keys, queue::Joint};
+use shared::{
+    db::idempotency_keys,
+    queue::{Joint, Tx},
+};
 
 use crate::{
     auth::Caller,
@@ -37,12 +40,32 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 const LONGEST: usize = 255;
 
 tokio::task_local! {
-    static JOINT: Joint;
+    static JOINT: (Joint, idempotency_keys::Id);
 }
 
 /// The transaction of this request; none, where it has no key.
 pub fn joint() -> Option<Joint> {
-    JOINT.try_with(Clone::clone).ok()
+    JOINT.try_with(|(joint, _)| joint.clone()).ok()
+}
+
+/// Lets go of the request's transaction, in which nothing was written yet, and of its connection, while somebody else is
+/// asked who may take their time; then begins it anew.
+pub async fn without_transaction<T>(
+    state: &AppState,
+    caller: &Caller,
+    tx: Tx,
+    asking: impl Future<Output = Result<T>>,
+) -> Result<(T, Tx)> {
+    tx.rollback().await?;
+    let answer = asking.await?;
+    let Ok((joint, id)) = JOINT.try_with(Clone::clone) else { return Ok((answer, state.begin_for(caller).await?)) };
+    let mut tx = state.begin_alone(caller, Some(caller.tenant.id)).await?;
+    // The key was free meanwhile: a repeat may be under way, or even have been answered.
+    if !idempotency_keys::lock(&mut tx, &id).await? || idempotency_keys::find(&mut tx, &id).await?.is_some() {
+        return Err(in_use().into());
+    }
+    joint.renew(tx);
+    Ok((answer, joint.begin()?))
 }
 
 /// Runs a POST with a key at most once. Webhooks have their providers' ids instead.
@@ -76,7 +99,7 @@ async fn once(state: AppState, route: String, request: Request, next: Next) -> R
     }
     let joint = Joint::new(tx);
     let request = Request::from_parts(parts, Body::from(body));
-    let response = JOINT.scope(joint.clone(), next.run(request)).await;
+    let response = JOINT.scope((joint.clone(), slot.id), next.run(request)).await;
     if !response.status().is_success() {
         return Ok(response);
     }

@@ -1,5 +1,6 @@
 //! The HTTP API of the live-session service. `router.rs` lists what there is; `routes/` has one file
-//! per resource. It writes to Postgres and enqueues jobs; it never waits for Redis, mail or providers.
+//! per resource. It writes to Postgres and enqueues jobs; it never waits for Redis or mail, and for a
+//! provider only where a join needs a meeting that is not there yet.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -7,6 +8,7 @@ use shared::{
     checks::{Checks, can_listen},
     clock::Clock,
     db,
+    meetings::Meetings,
     outbound::Rule,
     probes::Prober,
     providers::Providers,
@@ -121,7 +123,8 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
         redis,
         providers: Providers::new(&config.providers),
         provider_configs: ProviderConfigs::new(Keyring::load(&config.secrets)?),
-        prober: prober(&config)?,
+        prober: Prober::new(rule(&config), config.zoom_oauth_url.clone())?,
+        meetings: Meetings::new(rule(&config))?,
         storage: Storage::new(&config.storage)?,
         tenants: Tenants::new(db.clone()),
         tokens: Arc::new(TokenJudge::start(&config.auth)?),
@@ -135,10 +138,10 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
     })
 }
 
-fn prober(config: &Config) -> anyhow::Result<Prober> {
+/// What is reached of the servers that tenants name.
+fn rule(config: &Config) -> Rule {
     let allow_private = config.outbound.provider_configs_allow_private;
-    let rule = Rule { allow_private, setting: "PROVIDER_CONFIGS_ALLOW_PRIVATE" };
-    Ok(Prober::new(rule, config.zoom_oauth_url.clone())?)
+    Rule { allow_private, setting: "PROVIDER_CONFIGS_ALLOW_PRIVATE" }
 }
 
 async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {

@@ -19,9 +19,9 @@ use shared::{
     },
     providers::{
         Providers,
-        settings::{Configuration, Settings},
+        settings::{Configuration, OpenError},
     },
-    secrets::{Keyring, Place, Sealed, SecretsError},
+    secrets::{Keyring, Sealed, SecretsError},
 };
 use sqlx::PgConnection;
 
@@ -94,13 +94,11 @@ impl ProviderConfigs {
 
     /// A configuration in the clear.
     pub fn open(&self, row: &ProviderConfig, sealed: &BTreeMap<String, Sealed>) -> Result<Configuration, Error> {
-        let settings = Settings::read(row.provider, &row.settings).map_err(anyhow::Error::from)?;
-        let open = |(field, sealed): (&String, &Sealed)| {
-            let place = Place { tenant: row.tenant_id, config: row.id, field };
-            self.keys.open(sealed, place).map(|secret| (field.clone(), secret))
-        };
-        let secrets = sealed.iter().map(open).collect::<Result<_, _>>().map_err(|e| unavailable(&e, Some(row.id)))?;
-        Ok(Configuration { settings, secrets })
+        let opened = Configuration::open(&self.keys, (row.tenant_id, row.id), (row.provider, &row.settings), sealed);
+        opened.map_err(|error| match error {
+            OpenError::Secrets(error) => unavailable(&error, Some(row.id)).into(),
+            OpenError::Settings(_) => anyhow::Error::new(error).into(),
+        })
     }
 
     /// This process has changed it.

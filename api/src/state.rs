@@ -6,6 +6,7 @@ use metrics_handle::MetricsHandle;
 use shared::{
     clock::Clock,
     domain::ids::TenantId,
+    meetings::Meetings,
     probes::Prober,
     providers::Providers,
     queue::{Cause, Dispatcher, Tx, redis::RedisQueues},
@@ -42,6 +43,8 @@ pub struct AppState {
     /// … and what tenants do.
     pub provider_configs: ProviderConfigs,
     pub prober: Prober,
+    /// Makes meetings at providers.
+    pub meetings: Meetings,
     pub storage: Storage,
     pub tenants: Tenants,
     pub tokens: Arc<TokenJudge>,
@@ -72,6 +75,11 @@ impl AppState {
             part.see(tenant).await?;
             return Ok(part);
         }
+        self.begin_alone(caller, tenant).await
+    }
+
+    /// One that is part of nothing.
+    pub async fn begin_alone(&self, caller: &Caller, tenant: Option<TenantId>) -> sqlx::Result<Tx> {
         let (actor, request_id) = (caller.actor(), current_request_id());
         let cause = Cause { actor: &actor, request_id: &request_id };
         Tx::begin_for(&self.db, &self.dispatcher, tenant, cause).await

@@ -2,6 +2,7 @@
 //! an S3 server that checks signatures, a mail sink, a stand-in for a meeting host. `cargo run` uses them for
 //! the whole system, every test for itself (`testing`). Never part of a production image.
 
+pub mod bigbluebutton;
 mod cluster;
 pub mod mail;
 mod mailbox;

@@ -17,6 +17,8 @@ pub(crate) struct Secrets {
     pub jitsi: String,
     pub jitsi_webhook: String,
     pub jaas_webhook: String,
+    /// Of the stand-in for BigBlueButton.
+    pub bbb: String,
     /// `SECRETS_KEYS`.
     pub keys: String,
 }
@@ -48,6 +50,7 @@ impl Secrets {
             jitsi: secret("jitsi", "")?,
             jitsi_webhook: secret("jitsi-webhook", "")?,
             jaas_webhook: secret("jaas-webhook", "whsec_")?,
+            bbb: secret("bbb", "")?,
             keys: secret("keys", "sandbox:")?,
         })
     }

@@ -11,6 +11,7 @@ use anyhow::Context;
 use shared::{clock::Clock, config::DatabaseConfig, db};
 
 use crate::{
+    bigbluebutton::BigBlueButton,
     people::{self, ADMIN, INSTRUCTOR, OPERATOR, STUDENTS, TENANT},
     ports::{self, free_port},
     postgres::{Durability, Postgres},
@@ -54,6 +55,7 @@ pub struct System {
     pub s3: S3,
     pub smtp: SmtpSink,
     pub recording_host: RecordingHost,
+    pub bigbluebutton: BigBlueButton,
     pub api: Supervised,
     pub workers: Vec<Supervised>,
     pub scheduler: Supervised,
@@ -85,20 +87,23 @@ impl System {
         };
         let (postgres_dir, redis_dir, s3_dir) = (dir.join("postgres"), dir.join("redis"), dir.join("s3"));
         let smtp = SmtpSettings { dir: Some(dir.join("mails")), ..SmtpSettings::default() };
-        let (postgres, redis, s3, smtp, recording_host) = tokio::try_join!(
+        let secrets = Secrets::load_or_make(&dir.join("secrets"))?;
+        let (postgres, redis, s3, smtp, recording_host, bigbluebutton) = tokio::try_join!(
             progress.step("Postgres", Postgres::start(&postgres_dir, None, options.durability)),
             progress.step("Redis", Redis::start(&redis_dir, None, persistence)),
             progress.step("object store (S3)", S3::start(&s3_dir, None)),
             progress.step("mailbox (SMTP)", SmtpSink::start(smtp)),
             progress.step("recording host", RecordingHost::start(None)),
+            progress.step("stand-in for BigBlueButton", BigBlueButton::start(None, &secrets.bbb)),
         )?;
         s3.create_bucket(BUCKET)?;
 
         progress.step("database and demo tenant", prepare_database(&postgres)).await?;
 
-        let secrets = Secrets::load_or_make(&dir.join("secrets"))?;
         let ports = Ports { api: options.port.map_or_else(free_port, Ok)?, scheduler: free_port()? };
         let mut env = environment(&postgres, &redis, &s3, &smtp, &recording_host, &secrets, &ports)?;
+        env.insert("BBB_SERVER_URL".to_owned(), bigbluebutton.url());
+        env.insert("BBB_SHARED_SECRET".to_owned(), bigbluebutton.secret().to_owned());
         env.extend(options.env);
         private::write_env(&dir.join("env"), &env)?;
 
@@ -116,7 +121,7 @@ impl System {
             progress.step("worker", worker.ready()).await?;
         }
         progress.step("scheduler", scheduler.ready()).await?;
-        Ok(Self { postgres, redis, s3, smtp, recording_host, api, workers, scheduler, env, dir })
+        Ok(Self { postgres, redis, s3, smtp, recording_host, bigbluebutton, api, workers, scheduler, env, dir })
     }
 
     /// A value of the environment.

@@ -4,7 +4,7 @@
 //!
 //! Inside, a module uses only what stands left of it:
 //! `clock, config, domain ◀ jobs ◀ queue ◀ db` and `clock, config, domain ◀ secrets ◀ db, providers ◀ probes` with
-//! `outbound ◀ probes`, and `clock, config, domain ◀ calendar`;
+//! `outbound ◀ probes, meetings`, `providers ◀ meetings`, and `clock, config, domain ◀ calendar`;
 //! `telemetry`, `shutdown` and `checks` are for the binaries. `shared/tests/layering.rs` holds that.
 
 pub mod calendar;
@@ -14,6 +14,7 @@ pub mod config;
 pub mod db;
 pub mod domain;
 pub mod jobs;
+pub mod meetings;
 pub mod outbound;
 pub mod probes;
 pub mod providers;

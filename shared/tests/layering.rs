@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("providers", &["clock", "config", "domain", "secrets"]),
     ("outbound", &[]),
     ("probes", &["domain", "outbound", "providers"]),
+    ("meetings", &["domain", "outbound", "providers"]),
     ("calendar", &["clock", "config", "domain"]),
     ("checks", &[]),
     ("telemetry", &[]),

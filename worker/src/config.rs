@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use clap::{Args, Parser};
 use shared::{
-    config::{DatabaseConfig, OutboundConfig, ProvidersConfig, RedisConfig, TelemetryConfig},
+    config::{DatabaseConfig, OutboundConfig, ProvidersConfig, RedisConfig, SecretsConfig, TelemetryConfig},
     jobs::Queue,
 };
 
@@ -63,6 +63,8 @@ pub struct Config {
     pub providers: ProvidersConfig,
     #[command(flatten)]
     pub outbound: OutboundConfig,
+    #[command(flatten)]
+    pub secrets: SecretsConfig,
     #[command(flatten)]
     pub storage: StorageConfig,
     #[command(flatten)]

@@ -9,6 +9,7 @@ use shared::{
     checks::{Checks, can_listen},
     db,
     queue::{Dispatcher, redis::RedisQueues},
+    secrets::Keyring,
     telemetry,
 };
 use tokio::{
@@ -63,6 +64,7 @@ pub async fn connect(config: Config) -> anyhow::Result<(State, RedisQueues)> {
 pub async fn check(config: Config) -> anyhow::Result<()> {
     let mut checks = Checks::new();
     checks.add_all("providers", &config.providers.faults());
+    checks.add("keys for secrets", Keyring::load(&config.secrets));
     let names_session = config.mail.session_url.contains("{id}");
     checks.add(
         "mails",

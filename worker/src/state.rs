@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use shared::{clock::Clock, providers::Providers, queue::Dispatcher};
+use shared::{
+    clock::Clock, meetings::Meetings, outbound::Rule, providers::Providers, queue::Dispatcher, secrets::Keyring,
+};
 use sqlx::PgPool;
 
 use crate::{config::Config, fetch::Fetcher, mail::Mailer, storage::Storage};
@@ -14,8 +16,12 @@ pub struct State {
     pub dispatcher: Dispatcher,
     pub storage: Storage,
     pub mailer: Mailer,
-    /// Reads stored webhooks.
+    /// What the environment configures; reads stored webhooks.
     pub providers: Providers,
+    /// Opens the secrets of what tenants configure.
+    pub keys: Keyring,
+    /// Ends meetings at providers.
+    pub meetings: Meetings,
     /// Fetches recordings, from allowed hosts only.
     pub fetcher: Fetcher,
     pub clock: Clock,
@@ -24,12 +30,16 @@ pub struct State {
 
 impl State {
     pub async fn new(config: Config, db: PgPool, dispatcher: Dispatcher) -> anyhow::Result<Self> {
+        let allow_private = config.outbound.provider_configs_allow_private;
+        let rule = Rule { allow_private, setting: "PROVIDER_CONFIGS_ALLOW_PRIVATE" };
         Ok(Self {
             db,
             dispatcher,
             storage: Storage::new(&config.storage).await,
             mailer: Mailer::new(&config.mail)?,
             providers: Providers::new(&config.providers),
+            keys: Keyring::load(&config.secrets)?,
+            meetings: Meetings::new(rule)?,
             fetcher: Fetcher::new(&config.providers, config.outbound)?,
             clock: Clock::System,
             config: Arc::new(config),

@@ -11,14 +11,17 @@ use axum::{
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 use shared::{
-    db::participants::{self, Presence},
+    db::{
+        participants::{self, Presence},
+        sessions,
+    },
     domain::{
-        ids::{ProviderConfigId, SessionId},
+        ids::SessionId,
         person::Part,
         provider::ProviderKind,
         session::{Session, SessionStatus},
     },
-    providers::{Join, JoinPerson, JoinRequest, ProviderError},
+    providers::{Join, JoinPerson, JoinRequest, Meeting, ProviderError},
     queue::Tx,
 };
 use utoipa::ToSchema;
@@ -37,6 +40,8 @@ use crate::{
     state::AppState,
 };
 
+mod meetings;
+
 /// Hosts and co-hosts may set up the room this long before the planned start; that does not start the session.
 const HOST_EARLY: Duration = Duration::hours(24);
 /// A token is good for this long after the planned end, for classes that overrun …
@@ -51,8 +56,9 @@ pub struct JoinBody {
     /// Opens the meeting; for this person only.
     #[schema(example = "https://meet.example.org/algebra-ii-x7k2?jwt=…")]
     pub join_url: String,
-    /// The credential alone, for pages that embed the meeting.
+    /// The credential alone, for pages that embed the meeting; empty at a `bbb`, where the link is the credential.
     pub token: String,
+    /// A link to a `bbb` is good until its meeting is over.
     pub expires_at: DateTime<Utc>,
     #[schema(schema_with = schema::provider)]
     pub provider: ProviderKind,
@@ -90,6 +96,8 @@ pub struct HeartbeatBody {
 /// starts the session; an earlier one lets them set up the room and leaves it `scheduled`. Who waits for the start
 /// sends heartbeats, which are answered with `session-not-started` until then; a host's or co-host's starts the session
 /// as a join does.
+///
+/// At a `bbb` the first join makes the meeting; that takes as long as the server does, but 4 seconds at most.
 #[utoipa::path(
     post, path = "/api/v1/live-sessions/sessions/{id}/join/", tag = "presence",
     params(("id" = Uuid, Path, description = "The session")),
@@ -99,31 +107,38 @@ pub struct HeartbeatBody {
             description = "`join-not-open` (with Retry-After), `session-full` or `provider-config-disabled`"),
         (status = 410, body = crate::error::ProblemBody, content_type = "application/problem+json",
             description = "`session-ended` or `session-cancelled`"),
+        (status = 502, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "`provider-refused`: the meeting server does not take what it is asked; nothing was changed"),
+        (status = 503, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "`provider-unavailable`: the meeting server does not answer in time; nothing was changed. Or one \
+                of the service's own reasons"),
     ),
 )]
 pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id): Id<SessionId>) -> Result<Response> {
-    let now = state.clock.now();
     let mut tx = state.begin_for(&caller).await?;
+    let meeting = match sessions::find_provider(&mut *tx, caller.tenant.id, id).await? {
+        Some(kind) if kind.makes_meetings() => {
+            let (meeting, anew) = meetings::make(&state, tx, &caller, id).await?;
+            tx = anew;
+            Some(meeting)
+        }
+        _ => None,
+    };
+    let now = state.clock.now();
     // The row is held, so that two people cannot both get the last place, and nobody gets into a session
     // that is just being ended.
     let Seen { session, part, .. } = permissions::lock(&mut tx, &caller, id, Right::View).await?;
-    let part = part.ok_or_else(|| forbidden("A service joins on nobody's behalf; send the person's token."))?;
+    let part = part.ok_or_else(no_person)?;
     let opens_at = session.opens_at(caller.tenant.join_opens_before_s);
     may_enter(&session, part, now, opens_at)?;
     let session = match session.status {
         SessionStatus::Scheduled if part.moderates() && opens_at <= now => start(&mut tx, &session).await?,
         _ => session,
     };
-    let who = Presence {
-        tenant: session.tenant_id,
-        session: id,
-        person: &caller.id,
-        connection: None,
-        timeout_s: caller.tenant.heartbeat_timeout_s,
-    };
+    let who = presence(&caller, id, Connection::default());
     has_place(&mut tx, &session, part, &who).await?;
     let expires_at = (session.ends_at + TOKEN_GRACE).max(now + TOKEN_LEAST).min(now + TOKEN_MOST);
-    let way = way_in(&state, &mut tx, &caller, &session, part, (now, expires_at)).await?;
+    let way = way_in(&state, &mut tx, &caller, (&session, meeting), part, (now, expires_at)).await?;
     let connection_id = participants::open(&mut tx, session.tenant_id, id, (&caller.id, &caller.name), part).await?;
     tx.commit().await?;
     let body = JoinBody {
@@ -137,6 +152,10 @@ pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id):
     };
     // It lets in whoever has it.
     Ok(([(header::CACHE_CONTROL, "no-store")], Answer(body)).into_response())
+}
+
+fn no_person() -> Problem {
+    forbidden("A service joins on nobody's behalf; send the person's token.")
 }
 
 /// Whether the session takes people of this part now.
@@ -180,7 +199,7 @@ async fn way_in(
     state: &AppState,
     tx: &mut Tx,
     caller: &Caller,
-    session: &Session,
+    (session, meeting): (&Session, Option<Meeting>),
     part: Part,
     (now, expires_at): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<Join> {
@@ -194,11 +213,9 @@ async fn way_in(
         now,
         recording: session.recording_enabled,
         subject: &session.title,
+        meeting,
     };
-    let configured = match session.provider_config_id {
-        Some(id) => Some(configured(state, tx, session, id).await?),
-        None => None,
-    };
+    let configured = configured(state, tx, session).await?;
     let providers = configured.as_ref().map_or(&state.providers, |opened| &opened.providers);
     providers.join(&request).map_err(|error| match error {
         ProviderError::NotConfigured(kind) => unavailable(format!("No {} server is configured.", kind.as_str())).into(),
@@ -206,15 +223,16 @@ async fn way_in(
     })
 }
 
-/// The session's configuration, through the transaction's own connection.
-async fn configured(state: &AppState, tx: &mut Tx, session: &Session, id: ProviderConfigId) -> Result<Arc<Opened>> {
+/// The session's configuration, through the transaction's own connection; `None`: it is the environment's.
+async fn configured(state: &AppState, tx: &mut Tx, session: &Session) -> Result<Option<Arc<Opened>>> {
+    let Some(id) = session.provider_config_id else { return Ok(None) };
     let opened = state.provider_configs.find(&mut *tx, id).await?.filter(|opened| opened.tenant == session.tenant_id);
     let opened = opened.ok_or_else(|| unavailable("The session's provider configuration is gone."))?;
     if !opened.enabled {
         let detail = "The session's provider configuration is disabled; an administrator may enable it again.";
         return Err(conflict("provider-config-disabled", "The provider is disabled", detail).into());
     }
-    Ok(opened)
+    Ok(Some(opened))
 }
 
 /// Say that the person is still there. Durable when answered.

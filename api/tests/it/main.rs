@@ -9,6 +9,7 @@ mod api_keys;
 mod attendance;
 mod audit_log;
 mod auth;
+mod bbb_sessions;
 mod calendar;
 mod connections;
 mod documents;

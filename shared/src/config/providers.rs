@@ -33,6 +33,14 @@ pub struct ProvidersConfig {
     #[arg(long, env = "JAAS_WEBHOOK_SECRET", hide_env_values = true, default_value = "")]
     pub jaas_webhook_secret: String,
 
+    /// Address of a BigBlueButton server, or of a Scalelite, as `bbb-conf --secret` shows it.
+    #[arg(long, env = "BBB_SERVER_URL", default_value = "")]
+    pub bbb_server_url: String,
+
+    /// Shared secret of the server of BBB_SERVER_URL.
+    #[arg(long, env = "BBB_SHARED_SECRET", hide_env_values = true, default_value = "")]
+    pub bbb_shared_secret: String,
+
     /// Hosts (host or host:port, comma separated) that recordings may be fetched from.
     #[arg(long, env = "RECORDING_HOSTS", value_delimiter = ',')]
     pub recording_hosts: Vec<String>,
@@ -51,8 +59,18 @@ impl ProvidersConfig {
             ("JITSI_APP_ID", &self.jitsi_app_id),
             ("JITSI_JWT_SECRET", &self.jitsi_jwt_secret),
         ];
-        for (name, _) in jitsi.iter().filter(|(_, value)| value.trim().is_empty()) {
-            faults.push(format!("{name} is not set: no session can be joined"));
+        let bbb = [("BBB_SERVER_URL", &self.bbb_server_url), ("BBB_SHARED_SECRET", &self.bbb_shared_secret)];
+        let some = |of: &[(&str, &String)]| of.iter().any(|(_, value)| !value.trim().is_empty());
+        // One provider is enough.
+        if some(&jitsi) || !some(&bbb) {
+            for (name, _) in jitsi.iter().filter(|(_, value)| value.trim().is_empty()) {
+                faults.push(format!("{name} is not set: no session can be joined"));
+            }
+        }
+        if some(&bbb) {
+            for (name, _) in bbb.iter().filter(|(_, value)| value.trim().is_empty()) {
+                faults.push(format!("{name} is not set: no session on BigBlueButton can be joined"));
+            }
         }
         if (1..32).contains(&self.jitsi_jwt_secret.trim().len()) {
             faults.push("JITSI_JWT_SECRET is shorter than 32 bytes: it can be guessed".to_owned());
@@ -70,6 +88,7 @@ impl std::fmt::Debug for ProvidersConfig {
         f.debug_struct("ProvidersConfig")
             .field("jitsi_domain", &self.jitsi_domain)
             .field("jitsi_app_id", &self.jitsi_app_id)
+            .field("bbb_server_url", &self.bbb_server_url)
             .field("recording_hosts", &self.recording_hosts)
             .finish_non_exhaustive()
     }

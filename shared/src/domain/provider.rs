@@ -31,8 +31,17 @@ impl ProviderKind {
     /// Whether sessions can be held there: there is an adapter that makes the way in.
     pub fn holds_sessions(self) -> bool {
         match self {
-            Self::Jitsi | Self::Jaas => true,
-            Self::Bbb | Self::Zoom => false,
+            Self::Jitsi | Self::Jaas | Self::Bbb => true,
+            Self::Zoom => false,
+        }
+    }
+
+    /// Whether a meeting has to be made at the server before anybody can join, and ended there: it does not come and go with
+    /// the people in it.
+    pub fn makes_meetings(self) -> bool {
+        match self {
+            Self::Jitsi | Self::Jaas => false,
+            Self::Bbb | Self::Zoom => true,
         }
     }
 }

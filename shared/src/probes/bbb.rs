@@ -1,12 +1,10 @@
 //! BigBlueButton: the API tells its version to anybody, and takes signed calls from those who know the secret.
 
-use quick_xml::{
-    Reader,
-    events::{BytesStart, Event},
-};
-
 use super::{CheckName, Prober, Report};
-use crate::providers::{bbb, settings::BbbSettings};
+use crate::providers::{
+    bbb::{self, Answer},
+    settings::BbbSettings,
+};
 
 /// What we know of the API was read in this line and newer ones.
 const OLDEST: (u32, u32) = (2, 7);
@@ -26,7 +24,7 @@ pub async fn probe(prober: &Prober, settings: &BbbSettings, secret: &str) -> Rep
     };
     let ask = async |report: &mut Report, url| {
         let answer = prober.ask(report, url, prober.outbound.client().get(url.clone())).await?;
-        let response = Response::read(&answer.body).filter(|_| answer.status.is_success());
+        let response = Answer::read(&answer.body).filter(|_| answer.status.is_success());
         if response.is_none() {
             report.fail(CheckName::Address, "a web server is there, but not the API of a BigBlueButton");
         }
@@ -48,7 +46,7 @@ pub async fn probe(prober: &Prober, settings: &BbbSettings, secret: &str) -> Rep
 
 /// `version` is that of the API, 2.0 for years; `bbbVersion` is the program's, which a balancer or an administrator
 /// may keep to themselves.
-fn version(report: &mut Report, about: &Response) {
+fn version(report: &mut Report, about: &Answer) {
     let numbers = |text: &str| {
         let mut parts = text.split(['.', '-']);
         Some((parts.next()?.parse::<u32>().ok()?, parts.next()?.parse::<u32>().ok()?))
@@ -72,96 +70,9 @@ fn version(report: &mut Report, about: &Response) {
     }
 }
 
-/// The fields of `<response>` that matter here.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Response {
-    returncode: String,
-    version: String,
-    program: String,
-    /// `messageKey`, or the first key of `<errors>`.
-    key: String,
-}
-
-impl Response {
-    /// `None` when it is none. What is cut off is read as far as it goes.
-    fn read(xml: &[u8]) -> Option<Self> {
-        let text = String::from_utf8_lossy(xml);
-        let mut reader = Reader::from_str(&text);
-        let mut response = Self::default();
-        let mut path: Vec<String> = Vec::new();
-        loop {
-            let mut told = None;
-            match reader.read_event() {
-                Ok(Event::Start(element)) => {
-                    response.take_error(&element);
-                    path.push(String::from_utf8_lossy(element.name().as_ref()).into_owned());
-                }
-                Ok(Event::Empty(element)) => response.take_error(&element),
-                Ok(Event::End(_)) => _ = path.pop(),
-                Ok(Event::Text(text)) => told = Some(String::from_utf8_lossy(&text).into_owned()),
-                Ok(Event::CData(text)) => told = Some(String::from_utf8_lossy(&text).into_owned()),
-                Ok(Event::Eof) | Err(_) => break,
-                Ok(_) => {}
-            }
-            if let (Some(told), [root, name]) = (told, path.as_slice())
-                && root == "response"
-                && let Some(field) = response.field(name)
-            {
-                field.push_str(told.trim());
-            }
-        }
-        (!response.returncode.is_empty()).then_some(response)
-    }
-
-    fn field(&mut self, name: &str) -> Option<&mut String> {
-        match name {
-            "returncode" => Some(&mut self.returncode),
-            "version" => Some(&mut self.version),
-            "bbbVersion" => Some(&mut self.program),
-            "messageKey" => Some(&mut self.key),
-            _ => None,
-        }
-    }
-
-    fn take_error(&mut self, element: &BytesStart<'_>) {
-        if element.name().as_ref() == b"error"
-            && self.key.is_empty()
-            && let Ok(Some(key)) = element.try_get_attribute("key")
-        {
-            self.key = String::from_utf8_lossy(&key.value).into_owned();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(xml: &str) -> Option<Response> {
-        Response::read(xml.as_bytes())
-    }
-
-    #[test]
-    fn answers_are_read_in_all_their_forms() {
-        let about = read(
-            "<?xml version=\"1.0\"?>\n<response>\n  <returncode>SUCCESS</returncode>\n  <version>2.0</version>\n  \
-             <apiVersion>2.0</apiVersion><bbbVersion><![CDATA[3.0.4]]></bbbVersion></response>",
-        )
-        .unwrap();
-        assert_eq!((about.version.as_str(), about.program.as_str()), ("2.0", "3.0.4"));
-        let refused = "<response><returncode>FAILED</returncode><messageKey>checksumError</messageKey></response>";
-        assert_eq!(read(refused).unwrap().key, "checksumError");
-        let errors = "<response><returncode>FAILED</returncode><errors><error key=\"checksumError\" message=\"x\"/>\
-                      <error key=\"b\" message=\"y\"/></errors></response>";
-        assert_eq!(read(errors).unwrap().key, "checksumError");
-        let cut = "<response><returncode>SUCCESS</returncode><meetings><meeting><version>9</version><meetingNa";
-        assert_eq!(read(cut).unwrap(), Response { returncode: "SUCCESS".into(), ..Response::default() });
-        for other in
-            ["", "<html><body>hello</body></html>", "{}", "<response>", "<returncode>SUCCESS</returncode>", "\u{0}"]
-        {
-            assert_eq!(read(other), None, "{other}");
-        }
-    }
 
     #[test]
     fn a_version_that_is_too_old_is_told() {
@@ -175,7 +86,7 @@ mod tests {
             ("x", "y", None),
         ] {
             let mut report = Report::of(&[CheckName::Version], None);
-            let about = Response { version: api.into(), program: program.into(), ..Response::default() };
+            let about = Answer { version: api.into(), program: program.into(), ..Answer::default() };
             version(&mut report, &about);
             assert_eq!(report.0[0].ok, ok, "{api} {program}");
         }

@@ -54,6 +54,7 @@ fn secret(report: &mut Report, configuration: &Configuration) {
         now,
         recording: false,
         subject: "",
+        meeting: None,
     };
     match Providers::of(configuration).join(&request) {
         Ok(_) => report.pass(CheckName::Secret, "a token can be made; whether it is taken, the first join tells"),

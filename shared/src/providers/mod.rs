@@ -35,8 +35,16 @@ pub struct Providers {
 struct Adapters {
     jitsi: Option<jitsi::Jitsi>,
     jaas_meetings: Option<jitsi::Jitsi>,
+    bbb: Option<bbb::Bbb>,
     event_sync: event_sync::EventSync,
     jaas: jaas::Jaas,
+}
+
+/// A meeting that was made at its server: what tells it from others that the same room has had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meeting {
+    /// When it was made, by the server's clock, in milliseconds of the Unix epoch.
+    pub created_ms: i64,
 }
 
 /// Who wants to join what, as what, and for how long the way in shall be open.
@@ -56,6 +64,8 @@ pub struct JoinRequest<'a> {
     pub recording: bool,
     /// Shown as the meeting's title.
     pub subject: &'a str,
+    /// Where a meeting has to be made first ([`ProviderKind::makes_meetings`]): the one that was.
+    pub meeting: Option<Meeting>,
 }
 
 /// The person as the provider shall know it.
@@ -72,7 +82,7 @@ pub struct JoinPerson<'a> {
 pub struct Join {
     /// Opens the meeting in a browser; the token is part of it.
     pub url: String,
-    /// The credential alone, for pages that embed the meeting.
+    /// The credential alone, for pages that embed the meeting; empty where there is none but the link.
     pub token: String,
 }
 
@@ -121,6 +131,7 @@ impl Providers {
             adapters: Arc::new(Adapters {
                 jitsi: jitsi::Jitsi::of_environment(config),
                 jaas_meetings: None,
+                bbb: bbb::Bbb::of_environment(config),
                 event_sync: event_sync::EventSync::new(&config.jitsi_webhook_secret),
                 jaas: jaas::Jaas::new(&config.jaas_webhook_secret),
             }),
@@ -130,7 +141,7 @@ impl Providers {
     /// The adapter for what a tenant has configured, alone. What is unusable stays not configured.
     pub fn of(configuration: &Configuration) -> Self {
         let secret = |field| configuration.secret(field);
-        let (mut jitsi, mut jaas_meetings) = (None, None);
+        let (mut jitsi, mut jaas_meetings, mut bbb) = (None, None, None);
         let (mut event_sync, mut jaas) = (event_sync::EventSync::new(""), jaas::Jaas::new(""));
         match &configuration.settings {
             Settings::Jitsi(settings) => {
@@ -141,9 +152,16 @@ impl Providers {
                 jaas_meetings = jitsi::Jitsi::as_a_service(settings, secret("private_key"));
                 jaas = jaas::Jaas::new(secret("webhook_secret"));
             }
-            Settings::Bbb(_) | Settings::Zoom(_) => {}
+            Settings::Bbb(settings) => bbb = bbb::Bbb::new(settings, secret("shared_secret")),
+            Settings::Zoom(_) => {}
         }
-        Self { adapters: Arc::new(Adapters { jitsi, jaas_meetings, event_sync, jaas }) }
+        Self { adapters: Arc::new(Adapters { jitsi, jaas_meetings, bbb, event_sync, jaas }) }
+    }
+
+    /// Where sessions are held that say nothing of it.
+    pub fn default_kind(&self) -> ProviderKind {
+        let usable = |kind: &ProviderKind| self.configured(*kind);
+        [ProviderKind::Jitsi, ProviderKind::Bbb].into_iter().find(usable).unwrap_or(ProviderKind::Jitsi)
     }
 
     /// Whether [`Self::join`] can work for sessions of this kind.
@@ -151,8 +169,14 @@ impl Providers {
         match kind {
             ProviderKind::Jitsi => self.adapters.jitsi.is_some(),
             ProviderKind::Jaas => self.adapters.jaas_meetings.is_some(),
-            ProviderKind::Bbb | ProviderKind::Zoom => false,
+            ProviderKind::Bbb => self.adapters.bbb.is_some(),
+            ProviderKind::Zoom => false,
         }
+    }
+
+    /// The BigBlueButton, for those who make and end meetings there.
+    pub fn bbb(&self) -> Result<&bbb::Bbb, ProviderError> {
+        self.adapters.bbb.as_ref().ok_or(ProviderError::NotConfigured(ProviderKind::Bbb))
     }
 
     /// A way in for one person, into one room, for a limited time. Makes no request.
@@ -160,7 +184,11 @@ impl Providers {
         let adapter = match request.kind {
             ProviderKind::Jitsi => &self.adapters.jitsi,
             ProviderKind::Jaas => &self.adapters.jaas_meetings,
-            ProviderKind::Bbb | ProviderKind::Zoom => {
+            ProviderKind::Bbb => {
+                let meeting = request.meeting.ok_or(ProviderError::Rejected("the meeting was not made"))?;
+                return self.bbb()?.join(request, &meeting);
+            }
+            ProviderKind::Zoom => {
                 return Err(ProviderError::Unsupported { provider: request.kind, what: "joining" });
             }
         };

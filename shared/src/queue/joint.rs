@@ -36,6 +36,11 @@ impl Joint {
         }
     }
 
+    /// Goes on with another transaction, after a part took the one before with it.
+    pub fn renew(&self, tx: Tx) {
+        self.replace(Held::Fresh(tx));
+    }
+
     /// The whole, if its last part was committed.
     pub fn end(&self) -> Option<Tx> {
         match self.replace(Held::Taken) {

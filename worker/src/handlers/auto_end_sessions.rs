@@ -24,9 +24,10 @@ impl Handler for AutoEndSessions {
         if started.is_empty() && ended.is_empty() && cancelled.is_empty() {
             return Ok(Done::nothing());
         }
-        let reports: Vec<_> =
-            ended.iter().map(|(tenant, session_id)| (*tenant, FinalizeSession { session_id: *session_id })).collect();
+        let reports: Vec<_> = ended.iter().map(|s| (s.tenant_id, FinalizeSession { session_id: s.id })).collect();
         tx.enqueue_for_tenants(&reports).await?;
+        let meetings = ended.iter().chain(&cancelled).filter_map(|s| Some((s.tenant_id, s.end_meeting()?)));
+        tx.enqueue_for_tenants(&meetings.collect::<Vec<_>>()).await?;
         metrics::counter!("sessions_auto_ended_total", "reason" => "overdue").increment(ended.len() as u64);
         metrics::counter!("sessions_auto_ended_total", "reason" => "abandoned").increment(cancelled.len() as u64);
         let (overdue, abandoned) = (ended.len(), cancelled.len());

@@ -1,7 +1,7 @@
 //! HOW each job runs: one file per file in `shared/src/jobs`, same name.
 
 use shared::jobs::{
-    AutoEndSessions, Cleanup, CloseStaleAttendance, FinalizeSession, ImportRecording, Noop, ProcessWebhook,
+    AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, FinalizeSession, ImportRecording, Noop, ProcessWebhook,
     SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings,
 };
 
@@ -10,6 +10,7 @@ use crate::registry::Registry;
 mod auto_end_sessions;
 mod cleanup;
 mod close_stale_attendance;
+mod end_meeting;
 mod finalize_session;
 mod import_recording;
 mod noop;
@@ -24,6 +25,7 @@ pub fn registry() -> Registry {
         .register::<AutoEndSessions>()
         .register::<Cleanup>()
         .register::<CloseStaleAttendance>()
+        .register::<EndMeeting>()
         .register::<FinalizeSession>()
         .register::<ImportRecording>()
         .register::<Noop>()

@@ -6,6 +6,7 @@ mod auto_end_sessions;
 mod cleanup;
 mod close_stale_attendance;
 mod control;
+mod end_meeting;
 mod engine;
 mod finalize_session;
 mod import_recording;

@@ -7,7 +7,7 @@ use shared::{
         ids::SessionId,
         session::{EndReason, Session, SessionStatus},
     },
-    jobs::FinalizeSession,
+    jobs::{EndMeeting, FinalizeSession},
     queue::Tx,
 };
 
@@ -69,6 +69,7 @@ pub async fn end_session(State(state): State<AppState>, caller: Caller, Id(id): 
     let ended = ended.ok_or_else(|| illegal(&session, "ended"))?;
     participants::close_all(&mut *tx, id, caller.tenant.heartbeat_timeout_s, ended.ended_at).await?;
     tx.enqueue(&FinalizeSession { session_id: id }).await?;
+    end_meeting(&mut tx, &ended).await?;
     tx.commit().await?;
     Ok(respond(StatusCode::OK, ended))
 }
@@ -100,8 +101,17 @@ pub async fn cancel_session(
     let cancelled = cancelled.ok_or_else(|| illegal(&session, "cancelled"))?;
     participants::close_all(&mut *tx, id, caller.tenant.heartbeat_timeout_s, None).await?;
     reminders::plan_cancellation(&mut tx, &cancelled, state.clock.now()).await?;
+    end_meeting(&mut tx, &cancelled).await?;
     tx.commit().await?;
     Ok(respond(StatusCode::OK, cancelled))
+}
+
+/// Has the meeting ended at its provider, of a session that nobody can join any more.
+pub async fn end_meeting(tx: &mut Tx, session: &Session) -> Result<()> {
+    if let Some(job) = EndMeeting::of(session) {
+        tx.enqueue(&job).await?;
+    }
+    Ok(())
 }
 
 fn illegal(session: &Session, wanted: &str) -> Problem {

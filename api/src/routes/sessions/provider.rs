@@ -41,7 +41,7 @@ pub async fn choose(
         }
         None if named.is_some() => Err(gone()),
         None => {
-            let provider = kind.unwrap_or(ProviderKind::Jitsi);
+            let provider = kind.unwrap_or_else(|| state.providers.default_kind());
             match state.providers.configured(provider) {
                 true => Ok(Choice { provider, config: None }),
                 false => Err(Fault::at(pointer, format!("no {} server is configured", provider.as_str()))),

@@ -9,7 +9,7 @@ use shared::{
     domain::{ids::SessionId, session::SessionStatus},
 };
 
-use super::body::etag;
+use super::{body::etag, lifecycle::end_meeting};
 use crate::{
     auth::Caller,
     error::{Result, conflict},
@@ -59,6 +59,8 @@ pub async fn delete_session(
         return Err(problem.session_status(session.status).into());
     }
     sessions::delete(&mut *tx, id).await?;
+    // A host may have been there to set up the room.
+    end_meeting(&mut tx, &session).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

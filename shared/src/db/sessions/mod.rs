@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 
 use crate::domain::{
     ids::{SessionId, TenantId},
+    provider::ProviderKind,
     session::{EndReason, Session},
 };
 
@@ -14,7 +15,7 @@ mod list;
 mod sweep;
 
 pub use list::{Filter, Keyset, Viewer, list};
-pub use sweep::{cancel_abandoned, end_overdue, start_attended};
+pub use sweep::{Swept, cancel_abandoned, end_overdue, start_attended};
 
 const COLUMNS: &str = "id, tenant_id, kind, status, title, description, course_id, host_id, host_name, host_email, \
     access, provider, provider_config_id, room, starts_at, ends_at, timezone, max_participants, recording_enabled, started_at, ended_at, \
@@ -52,6 +53,19 @@ pub async fn lock_in(connection: &mut PgConnection, tenant: TenantId, id: Sessio
         .bind(id)
         .bind(tenant)
         .fetch_optional(connection)
+        .await
+}
+
+/// Where a session of this tenant is held.
+pub async fn find_provider<'e>(
+    executor: impl PgExecutor<'e>,
+    tenant: TenantId,
+    id: SessionId,
+) -> sqlx::Result<Option<ProviderKind>> {
+    sqlx::query_scalar("select provider from sessions where id = $1 and tenant_id = $2")
+        .bind(id)
+        .bind(tenant)
+        .fetch_optional(executor)
         .await
 }
 

@@ -3,7 +3,26 @@
 use sqlx::{AssertSqlSafe, PgExecutor};
 
 use super::FROZEN_RULES;
-use crate::domain::ids::{SessionId, TenantId};
+use crate::{
+    domain::ids::{SessionId, TenantId},
+    jobs::EndMeeting,
+};
+
+/// A session that was swept.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Swept {
+    pub tenant_id: TenantId,
+    pub id: SessionId,
+    #[sqlx(flatten)]
+    meeting: EndMeeting,
+}
+
+impl Swept {
+    /// As [`EndMeeting::of`].
+    pub fn end_meeting(&self) -> Option<EndMeeting> {
+        self.meeting.provider.makes_meetings().then(|| self.meeting.clone())
+    }
+}
 
 /// Starts sessions that may be joined and whose host or co-host is in the room already: whoever came early to set it up
 /// comes no second time. Returns the sessions that were started.
@@ -31,8 +50,8 @@ pub async fn start_attended<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sq
 ///
 /// A connection that only the provider told us of may be open because its "left" was lost: four hours past the planned
 /// end it is not believed any more. A forgotten browser tab sends heartbeats for ever: after twelve hours
-/// the session ends whoever is there. Returns the sessions that were ended, with their tenants.
-pub async fn end_overdue<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx::Result<Vec<(TenantId, SessionId)>> {
+/// the session ends whoever is there. Returns the sessions that were ended.
+pub async fn end_overdue<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx::Result<Vec<Swept>> {
     sqlx::query_as(
         "with due as ( \
              select s.id, greatest(s.started_at, least(now(), coalesce( \
@@ -51,11 +70,11 @@ pub async fn end_overdue<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx:
          ended as ( \
              update sessions s set status = 'ended', ended_at = due.at, end_reason = 'overdue', \
                  version = s.version + 1, updated_at = now() \
-             from due where s.id = due.id returning s.id, s.tenant_id, s.ended_at), \
+             from due where s.id = due.id returning s.id, s.tenant_id, s.provider, s.provider_config_id, s.room, s.ended_at), \
          closed as ( \
              update participants p set left_at = greatest(p.joined_at, e.ended_at), left_reason = 'ended' \
              from ended e where p.session_id = e.id and p.left_at is null) \
-         select tenant_id, id from ended",
+         select tenant_id, id, provider, provider_config_id, room from ended",
     )
     .bind(limit)
     .fetch_all(executor)
@@ -64,8 +83,8 @@ pub async fn end_overdue<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx:
 
 /// Cancels sessions that were planned, never started, and are past their end by the grace time. Nobody is told: whoever
 /// waited knows. Mails that were still planned are dropped. Returns the sessions that were cancelled.
-pub async fn cancel_abandoned<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx::Result<Vec<SessionId>> {
-    sqlx::query_scalar(
+pub async fn cancel_abandoned<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx::Result<Vec<Swept>> {
+    sqlx::query_as(
         "with due as ( \
              select s.id from sessions s join tenants t on t.id = s.tenant_id \
              where s.status = 'scheduled' and s.ends_at < now() - make_interval(secs => t.end_grace_s) \
@@ -73,11 +92,11 @@ pub async fn cancel_abandoned<'e>(executor: impl PgExecutor<'e>, limit: i64) -> 
          cancelled as ( \
              update sessions s set status = 'cancelled', cancelled_at = now(), cancel_reason = 'abandoned', \
                  sequence = s.sequence + 1, version = s.version + 1, updated_at = now() \
-             from due where s.id = due.id returning s.id), \
+             from due where s.id = due.id returning s.id, s.tenant_id, s.provider, s.provider_config_id, s.room), \
          dropped as ( \
              update reminders r set state = 'dropped', note = 'the session never started' \
              from cancelled c where r.session_id = c.id and r.state in ('pending', 'queued')) \
-         select id from cancelled",
+         select tenant_id, id, provider, provider_config_id, room from cancelled",
     )
     .bind(limit)
     .fetch_all(executor)

@@ -7,7 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{bbb, jitsi};
-use crate::{domain::provider::ProviderKind, secrets::Secret};
+use crate::{
+    domain::{
+        ids::{ProviderConfigId, TenantId},
+        provider::ProviderKind,
+    },
+    secrets::{Keyring, Place, Sealed, Secret, SecretsError},
+};
 
 mod form;
 
@@ -115,7 +121,30 @@ pub struct Configuration {
     pub secrets: BTreeMap<String, Secret>,
 }
 
+/// Why a stored configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the settings cannot be read: {0}")]
+    Settings(#[from] serde_json::Error),
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+}
+
 impl Configuration {
+    /// As it is stored: settings of this kind, and sealed secrets by field.
+    pub fn open(
+        keys: &Keyring,
+        (tenant, config): (TenantId, ProviderConfigId),
+        (kind, settings): (ProviderKind, &Value),
+        sealed: &BTreeMap<String, Sealed>,
+    ) -> Result<Self, OpenError> {
+        let settings = Settings::read(kind, settings)?;
+        let open = |(field, sealed): (&String, &Sealed)| {
+            keys.open(sealed, Place { tenant, config, field }).map(|secret| (field.clone(), secret))
+        };
+        Ok(Self { settings, secrets: sealed.iter().map(open).collect::<Result<_, _>>()? })
+    }
+
     /// A secret; empty when it is not set.
     pub fn secret(&self, field: &str) -> &str {
         self.secrets.get(field).map_or("", Secret::expose)

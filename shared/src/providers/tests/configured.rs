@@ -40,6 +40,7 @@ fn request(kind: ProviderKind) -> JoinRequest<'static> {
         now: at(1_800_000_600),
         recording: true,
         subject: "",
+        meeting: None,
     }
 }
 
@@ -89,10 +90,11 @@ fn a_configured_jitsi_has_its_own_server_and_secrets() {
 
 #[test]
 fn what_the_code_cannot_speak_yet_is_stored_and_says_so() {
-    let bbb = configuration(ProviderKind::Bbb, json!({"server_url": "https://bbb.test"}), &[("shared_secret", "s")]);
-    let providers = Providers::of(&bbb);
-    assert!(!providers.configured(ProviderKind::Bbb));
-    assert!(matches!(providers.join(&request(ProviderKind::Bbb)), Err(ProviderError::Unsupported { .. })));
+    let settings = json!({"account_id": "a", "client_id": "c", "user_id": "u"});
+    let zoom = configuration(ProviderKind::Zoom, settings, &[("client_secret", "s")]);
+    let providers = Providers::of(&zoom);
+    assert!(!providers.configured(ProviderKind::Zoom));
+    assert!(matches!(providers.join(&request(ProviderKind::Zoom)), Err(ProviderError::Unsupported { .. })));
     for kind in ProviderKind::ALL {
         assert!(!fields(kind).is_empty() && secret_fields(kind).iter().any(|field| field.required), "{kind:?}");
     }

@@ -15,6 +15,7 @@ fn request(part: Part) -> JoinRequest<'static> {
         now: at(1_800_000_600),
         recording: true,
         subject: "Cebir \"1\" & =?#/\\ ı",
+        meeting: None,
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod bbb_link;
 mod configured;
 mod event_sync_webhook;
 mod jaas_webhook;
@@ -21,6 +22,8 @@ fn config() -> ProvidersConfig {
         jitsi_xmpp_domain: "*".into(),
         jitsi_webhook_secret: "event-sync-secret".into(),
         jaas_webhook_secret: "whsec_9635df66714a4cf088ee9d0979dd3bf6".into(),
+        bbb_server_url: String::new(),
+        bbb_shared_secret: String::new(),
         recording_hosts: vec![],
         recording_allow_private: false,
     }

@@ -1,0 +1,271 @@
+//! The calls, and what they do to the meetings.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use shared::clock::Clock;
+
+use super::checksum::internal_id;
+
+/// A meeting that nobody joins is removed after this time (`meetingExpireIfNoUserJoinedInMinutes`).
+const EXPIRES: Duration = Duration::from_secs(5 * 60);
+
+/// A meeting as it is now.
+#[derive(Debug, Clone, Serialize)]
+pub struct Meeting {
+    pub meeting_id: String,
+    pub name: String,
+    /// `createTime`, in milliseconds.
+    pub created_ms: i64,
+    pub record: bool,
+    /// Ended, and about to be gone.
+    pub forcibly_ended: bool,
+    /// One for each join: a person in two tabs is there twice.
+    pub attendees: Vec<Attendee>,
+    #[serde(skip)]
+    attendee_password: String,
+    #[serde(skip)]
+    moderator_password: String,
+    #[serde(skip)]
+    made: Option<Instant>,
+    #[serde(skip)]
+    told_to_end: Option<Instant>,
+}
+
+/// Somebody who came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attendee {
+    pub user_id: String,
+    pub full_name: String,
+    /// `MODERATOR` or `VIEWER`.
+    pub role: String,
+}
+
+/// What is answered.
+#[derive(Debug)]
+pub struct Reply {
+    pub xml: String,
+    pub outcome: String,
+    /// Where a browser is sent instead.
+    pub redirect: Option<String>,
+}
+
+impl Reply {
+    pub fn refusal(key: &str, message: &str) -> Self {
+        let xml = format!(
+            "<response>\n  <returncode>FAILED</returncode>\n  <messageKey>{key}</messageKey>\n  <message>{message}</message>\n\
+             </response>"
+        );
+        Self { xml, outcome: key.to_owned(), redirect: None }
+    }
+
+    /// How newer versions tell of parameters that are not right.
+    fn invalid(message: &str) -> Self {
+        let xml = format!(
+            "<response><returncode>FAILED</returncode><errors><error key=\"validationError\" message=\"{message}\"/>\
+             </errors></response>"
+        );
+        Self { xml, outcome: "validationError".to_owned(), redirect: None }
+    }
+
+    fn success(fields: &str) -> Self {
+        let xml = format!("<response>\n  <returncode>SUCCESS</returncode>\n{fields}</response>");
+        Self { xml, outcome: "SUCCESS".to_owned(), redirect: None }
+    }
+}
+
+/// By id.
+#[derive(Debug, Default)]
+pub struct Meetings(BTreeMap<String, Meeting>);
+
+impl Meetings {
+    pub fn all(&mut self, end_takes: Duration) -> Vec<Meeting> {
+        self.advance(end_takes);
+        self.0.values().cloned().collect()
+    }
+
+    pub fn call(&mut self, call: &str, given: &HashMap<String, String>, end_takes: Duration) -> Reply {
+        self.advance(end_takes);
+        let get = |name: &str| given.get(name).map_or("", String::as_str);
+        let id = get("meetingID");
+        if id.is_empty() && call != "getMeetings" {
+            return Reply::refusal("missingParamMeetingID", "You must specify a meeting ID");
+        }
+        match call {
+            "create" => self.create(id, given),
+            "join" => self.join(id, given),
+            "end" => self.end(id, get("password")),
+            "isMeetingRunning" => {
+                let running = self.0.get(id).is_some_and(|m| !m.attendees.is_empty() && !m.forcibly_ended);
+                Reply::success(&format!("  <running>{running}</running>\n"))
+            }
+            "getMeetingInfo" => match self.0.get(id) {
+                Some(meeting) => Reply::success(&meeting.info()),
+                None => Reply::refusal("notFound", "We could not find a meeting with that meeting ID"),
+            },
+            "getMeetings" if self.0.is_empty() => {
+                Reply::success("  <meetings/>\n  <messageKey>noMeetings</messageKey>\n")
+            }
+            "getMeetings" => {
+                let all: String = self.0.values().map(|m| format!("<meeting>\n{}</meeting>\n", m.info())).collect();
+                Reply::success(&format!("<meetings>\n{all}</meetings>\n"))
+            }
+            _ => Reply::refusal("unsupportedRequest", "This request is not supported"),
+        }
+    }
+
+    /// What time does to meetings.
+    fn advance(&mut self, end_takes: Duration) {
+        self.0.retain(|_, meeting| match meeting.told_to_end.map(|at| at.elapsed()) {
+            Some(since) => since < end_takes * 2,
+            None => !meeting.attendees.is_empty() || meeting.made.is_none_or(|at| at.elapsed() < EXPIRES),
+        });
+        for meeting in self.0.values_mut() {
+            meeting.forcibly_ended = meeting.told_to_end.is_some_and(|at| at.elapsed() >= end_takes);
+        }
+    }
+
+    fn create(&mut self, id: &str, given: &HashMap<String, String>) -> Reply {
+        let get = |name: &str| given.get(name).map(String::as_str);
+        let name = get("name").unwrap_or_default();
+        if !(2..=64).contains(&name.chars().count()) {
+            return Reply::invalid("Meeting name must be between 2 and 64 characters");
+        }
+        if !(2..=256).contains(&id.chars().count()) || id.contains(',') {
+            return Reply::invalid("Meeting ID must be between 2 and 256 characters and cannot contain a comma");
+        }
+        let passwords = [get("attendeePW"), get("moderatorPW")];
+        if passwords.iter().flatten().any(|password| !(2..=64).contains(&password.chars().count())) {
+            return Reply::invalid("Passwords must be between 2 and 64 characters");
+        }
+        if !matches!(get("record"), None | Some("true" | "false")) {
+            return Reply::invalid("Record must be a boolean");
+        }
+        if let Some(meeting) = self.0.get(id) {
+            let kept = [&meeting.attendee_password, &meeting.moderator_password];
+            if passwords.iter().zip(kept).any(|(given, kept)| given.is_some_and(|given| given != kept)) {
+                return Reply::refusal("idNotUnique", "A meeting already exists with that meeting ID");
+            }
+            return Reply::success(&format!(
+                "{}  <messageKey>duplicateWarning</messageKey>\n  <message>This conference was already in existence and \
+                 may currently be in progress.</message>\n",
+                meeting.created()
+            ));
+        }
+        let password =
+            |given: Option<&str>| given.map_or_else(|| hex::encode(rand::random::<[u8; 4]>()), str::to_owned);
+        let meeting = Meeting {
+            meeting_id: id.to_owned(),
+            name: name.to_owned(),
+            created_ms: Clock::System.now().timestamp_millis(),
+            record: get("record") == Some("true"),
+            forcibly_ended: false,
+            attendees: Vec::new(),
+            attendee_password: password(passwords[0]),
+            moderator_password: password(passwords[1]),
+            made: Some(Instant::now()),
+            told_to_end: None,
+        };
+        let reply =
+            Reply::success(&format!("{}  <messageKey></messageKey>\n  <message></message>\n", meeting.created()));
+        self.0.insert(id.to_owned(), meeting);
+        reply
+    }
+
+    fn join(&mut self, id: &str, given: &HashMap<String, String>) -> Reply {
+        let get = |name: &str| given.get(name).map_or("", String::as_str);
+        if get("fullName").is_empty() {
+            return Reply::refusal(
+                "missingParamFullName",
+                "You must specify a name for the attendee who will be joining",
+            );
+        }
+        let Some(meeting) = self.0.get_mut(id) else {
+            return Reply::refusal("invalidMeetingIdentifier", "The meeting ID that you supplied did not match any");
+        };
+        if meeting.forcibly_ended {
+            return Reply::refusal("meetingForciblyEnded", "You can not re-join a meeting that has already been ended");
+        }
+        if given.get("createTime").is_some_and(|time| *time != meeting.created_ms.to_string()) {
+            return Reply::refusal("mismatchCreateTimeParam", "The createTime parameter submitted mismatches");
+        }
+        let role = match (get("role").to_ascii_uppercase().as_str(), get("password")) {
+            (role @ ("MODERATOR" | "VIEWER"), _) => role.to_owned(),
+            (_, password) if password == meeting.moderator_password => "MODERATOR".to_owned(),
+            (_, password) if password == meeting.attendee_password => "VIEWER".to_owned(),
+            _ => return Reply::refusal("invalidPassword", "You either did not supply a password or it is wrong"),
+        };
+        let internal = format!("w_{}", hex::encode(rand::random::<[u8; 6]>()));
+        let user_id = Some(get("userID")).filter(|id| !id.is_empty()).unwrap_or(&internal).to_owned();
+        meeting.attendees.push(Attendee { user_id, full_name: get("fullName").to_owned(), role });
+        let url = format!("/html5client/join?sessionToken={}", hex::encode(rand::random::<[u8; 8]>()));
+        let reply = Reply::success(&format!("  <user_id>{internal}</user_id>\n  <url>{url}</url>\n"));
+        Reply { redirect: (get("redirect") != "false").then_some(url), ..reply }
+    }
+
+    pub fn end(&mut self, id: &str, password: &str) -> Reply {
+        let Some(meeting) = self.0.get_mut(id) else {
+            return Reply::refusal("notFound", "We could not find a meeting with that meeting ID");
+        };
+        if !password.is_empty() && password != meeting.moderator_password {
+            return Reply::refusal("invalidPassword", "The supplied moderator password is incorrect");
+        }
+        meeting.told_to_end.get_or_insert_with(Instant::now);
+        Reply::success(
+            "  <messageKey>sentEndMeetingRequest</messageKey>\n  <message>A request to end the meeting was sent.  Please \
+             wait a few seconds, and then use the getMeetingInfo or isMeetingRunning API calls to verify that it was \
+             ended.</message>\n",
+        )
+    }
+}
+
+impl Meeting {
+    fn created(&self) -> String {
+        format!(
+            "  <meetingID>{id}</meetingID>\n  <internalMeetingID>{internal}</internalMeetingID>\n  \
+             <parentMeetingID>bbb-none</parentMeetingID>\n  <attendeePW>{attendee}</attendeePW>\n  \
+             <moderatorPW>{moderator}</moderatorPW>\n  <createTime>{created}</createTime>\n  \
+             <hasUserJoined>{joined}</hasUserJoined>\n  <duration>0</duration>\n  \
+             <hasBeenForciblyEnded>{ended}</hasBeenForciblyEnded>\n",
+            id = escaped(&self.meeting_id),
+            internal = internal_id(&self.meeting_id, self.created_ms),
+            attendee = escaped(&self.attendee_password),
+            moderator = escaped(&self.moderator_password),
+            created = self.created_ms,
+            joined = !self.attendees.is_empty(),
+            ended = self.forcibly_ended,
+        )
+    }
+
+    fn info(&self) -> String {
+        let mut text = format!("  <meetingName>{}</meetingName>\n{}", escaped(&self.name), self.created());
+        let running = !self.attendees.is_empty() && !self.forcibly_ended;
+        let _ = write!(
+            text,
+            "  <running>{running}</running>\n  <recording>{}</recording>\n  <participantCount>{}</participantCount>\n  \
+             <attendees>\n",
+            self.record,
+            self.attendees.len()
+        );
+        for attendee in &self.attendees {
+            let _ = writeln!(
+                text,
+                "    <attendee><userID>{}</userID><fullName>{}</fullName><role>{}</role></attendee>",
+                escaped(&attendee.user_id),
+                escaped(&attendee.full_name),
+                attendee.role
+            );
+        }
+        text.push_str("  </attendees>\n  <metadata/>\n");
+        text
+    }
+}
+
+/// As CDATA, as the real server writes what people chose.
+fn escaped(text: &str) -> String {
+    format!("<![CDATA[{}]]>", text.replace("]]>", "]]]]><![CDATA[>"))
+}

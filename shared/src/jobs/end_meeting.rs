@@ -1,0 +1,33 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Job, Queue};
+use crate::domain::{ids::ProviderConfigId, provider::ProviderKind, session::Session};
+
+/// Tell the provider that a meeting is over, until it is. Holds all that names a meeting: the session may have been deleted.
+#[derive(Debug, Clone, Serialize, Deserialize, sqlx::FromRow)]
+pub struct EndMeeting {
+    pub provider: ProviderKind,
+    /// The tenant's configuration; `None`: the environment's server.
+    pub provider_config_id: Option<ProviderConfigId>,
+    pub room: String,
+}
+
+impl EndMeeting {
+    /// What is to be done once nobody can join the session any more; nothing, where meetings end by themselves.
+    pub fn of(session: &Session) -> Option<Self> {
+        session.provider.makes_meetings().then(|| Self {
+            provider: session.provider,
+            provider_config_id: session.provider_config_id,
+            room: session.room.clone(),
+        })
+    }
+}
+
+impl Job for EndMeeting {
+    const NAME: &'static str = "end-meeting";
+    const QUEUE: Queue = Queue::Live;
+
+    fn unique_key(&self) -> Option<String> {
+        Some(self.room.clone())
+    }
+}
