@@ -12,7 +12,8 @@ use sandbox::{
 use serde_json::{Value, json};
 use shared::{
     clock::Clock,
-    jobs::{self, AutoEndSessions, Cleanup, CloseStaleAttendance, Noop, SyncRecordings},
+    domain::provider::ProviderKind,
+    jobs::{self, AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, Noop, SyncRecordings},
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
 use sqlx::PgPool;
@@ -118,6 +119,8 @@ async fn cause_periodic_kinds(system: &System, db: &PgPool) {
     tx.enqueue(&AutoEndSessions {}).await.expect("enqueued");
     tx.enqueue(&Cleanup {}).await.expect("enqueued");
     tx.enqueue(&SyncRecordings {}).await.expect("enqueued");
+    let room = "a-meeting-that-is-over".to_owned();
+    tx.enqueue(&EndMeeting { provider: ProviderKind::Bbb, provider_config_id: None, room }).await.expect("enqueued");
     tx.commit().await.expect("committed");
 }
 
