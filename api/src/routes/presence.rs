@@ -1,7 +1,5 @@
 //! Being in a session: join, heartbeat, leave.
 
-use std::sync::Arc;
-
 use axum::{
     Json as Answer,
     extract::State,
@@ -21,7 +19,6 @@ use shared::{
         provider::ProviderKind,
         session::{Session, SessionStatus},
     },
-    providers::{Join, JoinPerson, JoinRequest, Meeting, ProviderError},
     queue::Tx,
 };
 use utoipa::ToSchema;
@@ -30,17 +27,19 @@ use uuid::Uuid;
 use crate::{
     auth::Caller,
     body::OptionalJson,
-    error::{Problem, Result, conflict, forbidden, unavailable},
+    error::{Problem, Result, conflict, forbidden},
     extract::Id,
     idempotency,
     permissions::{self, Right, Seen},
-    provider_configs::Opened,
     routes::sessions::lifecycle::start,
     schema,
     state::AppState,
 };
 
 mod meetings;
+mod way_in;
+
+use way_in::way_in;
 
 /// Hosts and co-hosts may set up the room this long before the planned start; that does not start the session.
 const HOST_EARLY: Duration = Duration::hours(24);
@@ -193,46 +192,6 @@ async fn has_place(tx: &mut Tx, session: &Session, part: Part, who: &Presence<'_
     }
     let problem = conflict("session-full", "Full", format!("All {most} places of the session are taken."));
     Err(problem.session_status(session.status).retry_after(30).into())
-}
-
-async fn way_in(
-    state: &AppState,
-    tx: &mut Tx,
-    caller: &Caller,
-    (session, meeting): (&Session, Option<Meeting>),
-    part: Part,
-    (now, expires_at): (DateTime<Utc>, DateTime<Utc>),
-) -> Result<Join> {
-    let request = JoinRequest {
-        kind: session.provider,
-        room: &session.room,
-        person: JoinPerson { id: &caller.id, name: &caller.name, email: caller.email.as_deref() },
-        part,
-        not_before: now,
-        expires_at,
-        now,
-        recording: session.recording_enabled,
-        subject: &session.title,
-        meeting,
-    };
-    let configured = configured(state, tx, session).await?;
-    let providers = configured.as_ref().map_or(&state.providers, |opened| &opened.providers);
-    providers.join(&request).map_err(|error| match error {
-        ProviderError::NotConfigured(kind) => unavailable(format!("No {} server is configured.", kind.as_str())).into(),
-        other => anyhow::Error::new(other).into(),
-    })
-}
-
-/// The session's configuration, through the transaction's own connection; `None`: it is the environment's.
-async fn configured(state: &AppState, tx: &mut Tx, session: &Session) -> Result<Option<Arc<Opened>>> {
-    let Some(id) = session.provider_config_id else { return Ok(None) };
-    let opened = state.provider_configs.find(&mut *tx, id).await?.filter(|opened| opened.tenant == session.tenant_id);
-    let opened = opened.ok_or_else(|| unavailable("The session's provider configuration is gone."))?;
-    if !opened.enabled {
-        let detail = "The session's provider configuration is disabled; an administrator may enable it again.";
-        return Err(conflict("provider-config-disabled", "The provider is disabled", detail).into());
-    }
-    Ok(Some(opened))
 }
 
 /// Say that the person is still there. Durable when answered.

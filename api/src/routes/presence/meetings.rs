@@ -8,7 +8,7 @@ use shared::{
     queue::Tx,
 };
 
-use super::{Connection, configured, has_place, may_enter, no_person, presence};
+use super::{Connection, has_place, may_enter, no_person, presence, way_in::configured};
 use crate::{
     auth::Caller,
     error::{Problem, Result},
