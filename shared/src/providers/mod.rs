@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use crate::{
@@ -20,11 +20,15 @@ mod jaas;
 mod jitsi;
 mod room;
 pub mod settings;
+mod standard_webhooks;
 
 pub use event::{EventKind, Occupancy, ProviderEvent, WebhookSource};
 pub use jitsi::origin as jitsi_origin;
 pub use room::room_name;
 use settings::{Configuration, Settings};
+
+/// A webhook's signature older than this, or from further in the future, is a replay.
+const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
 /// The configured adapters. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +40,8 @@ struct Adapters {
     jitsi: Option<jitsi::Jitsi>,
     jaas_meetings: Option<jitsi::Jitsi>,
     event_sync: event_sync::EventSync,
+    /// Of the same Prosody with our own module instead of event_sync, and of the same secret.
+    mod_webhook: standard_webhooks::StandardWebhooks,
     jaas: jaas::Jaas,
 }
 
@@ -122,6 +128,7 @@ impl Providers {
                 jitsi: jitsi::Jitsi::of_environment(config),
                 jaas_meetings: None,
                 event_sync: event_sync::EventSync::new(&config.jitsi_webhook_secret),
+                mod_webhook: standard_webhooks::StandardWebhooks::new(&config.jitsi_webhook_secret),
                 jaas: jaas::Jaas::new(&config.jaas_webhook_secret),
             }),
         }
@@ -132,10 +139,12 @@ impl Providers {
         let secret = |field| configuration.secret(field);
         let (mut jitsi, mut jaas_meetings) = (None, None);
         let (mut event_sync, mut jaas) = (event_sync::EventSync::new(""), jaas::Jaas::new(""));
+        let mut mod_webhook = standard_webhooks::StandardWebhooks::new("");
         match &configuration.settings {
             Settings::Jitsi(settings) => {
                 jitsi = jitsi::Jitsi::new(settings, secret("jwt_secret"));
                 event_sync = event_sync::EventSync::new(secret("webhook_secret"));
+                mod_webhook = standard_webhooks::StandardWebhooks::new(secret("webhook_secret"));
             }
             Settings::Jaas(settings) => {
                 jaas_meetings = jitsi::Jitsi::as_a_service(settings, secret("private_key"));
@@ -143,7 +152,7 @@ impl Providers {
             }
             Settings::Bbb(_) | Settings::Zoom(_) => {}
         }
-        Self { adapters: Arc::new(Adapters { jitsi, jaas_meetings, event_sync, jaas }) }
+        Self { adapters: Arc::new(Adapters { jitsi, jaas_meetings, event_sync, mod_webhook, jaas }) }
     }
 
     /// Whether [`Self::join`] can work for sessions of this kind.
@@ -177,6 +186,9 @@ impl Providers {
         now: DateTime<Utc>,
     ) -> Result<Vec<ProviderEvent>, WebhookError> {
         match source {
+            WebhookSource::Jitsi if standard_webhooks::signed(headers) => {
+                self.adapters.mod_webhook.verify(headers, body, now)?;
+            }
             WebhookSource::Jitsi => self.adapters.event_sync.verify(headers)?,
             WebhookSource::Jaas => self.adapters.jaas.verify(headers, body, now)?,
         }

@@ -11,6 +11,7 @@ mod configured;
 mod event_sync_webhook;
 mod jaas_webhook;
 mod jitsi_token;
+mod mod_webhook;
 
 fn config() -> ProvidersConfig {
     ProvidersConfig {
