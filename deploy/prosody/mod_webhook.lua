@@ -82,7 +82,7 @@ local function settle(code, answer, response)
 		head, failures = nil, 0;
 		return deliver();
 	elseif REFUSED[code] then
-		module:log("error", "%s refused %s with %d, it is dropped: %s", url, head.id, code, answer:sub(1, 200));
+		module:log("error", "%s refused %s with %d, it is dropped: %s", url, head.id, code, tostring(answer):sub(1, 200));
 		drop();
 		head, failures = nil, 0;
 		return deliver();
