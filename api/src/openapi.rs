@@ -39,7 +39,8 @@ impl Modify for Schemes {
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         let webhook = ApiKeyValue::with_description(
             "Authorization",
-            "Jitsi: `Bearer` and the agreed secret. JaaS: `X-Jaas-Signature` instead, a signature over the body.",
+            "Jitsi's event_sync: `Bearer` and the agreed secret. Our Prosody module: `webhook-id`, `webhook-timestamp` and \
+             `webhook-signature` instead (Standard Webhooks). JaaS: `X-Jaas-Signature`.",
         );
         components.add_security_scheme("webhook", SecurityScheme::ApiKey(ApiKey::Header(webhook)));
     }

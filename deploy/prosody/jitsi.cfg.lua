@@ -12,6 +12,10 @@ VirtualHost "meet.example.org"
     asap_accepted_audiences = { "jitsi" }
     -- true only with JITSI_XMPP_DOMAIN set to this host's name
     enable_domain_verification = false
+    -- Events: who joined and left. See README.md for where mod_webhook.lua has to be.
+    modules_enabled = { "webhook" }
+    webhook_url = "https://api.example.org/api/v1/live-sessions/webhooks/jitsi/"
+    webhook_secret = "the value of JITSI_WEBHOOK_SECRET"
 
 Component "conference.meet.example.org" "muc"
     modules_enabled = {
@@ -21,15 +25,15 @@ Component "conference.meet.example.org" "muc"
         "token_affiliation";
     }
 
--- Events: who joined and left. The module is jitsi-contrib's event_sync.
-Component "esync.meet.example.org" "event_sync_component"
-    muc_component = "conference.meet.example.org"
-    breakout_component = "breakout.meet.example.org"
-    -- The address of the api; "/events/…" is added to it.
-    api_prefix = "https://api.example.org/api/v1/live-sessions/webhooks/jitsi"
-    api_headers = {
-        -- JITSI_WEBHOOK_SECRET
-        ["Authorization"] = "Bearer the value of JITSI_WEBHOOK_SECRET";
-    }
-    api_retry_count = 5
-    api_retry_delay = 2
+-- Events without our module: jitsi-contrib's event_sync. It loses what it could not send five times, or before a restart.
+-- Component "esync.meet.example.org" "event_sync_component"
+--     muc_component = "conference.meet.example.org"
+--     breakout_component = "breakout.meet.example.org"
+--     -- The address of the api; "/events/…" is added to it.
+--     api_prefix = "https://api.example.org/api/v1/live-sessions/webhooks/jitsi"
+--     api_headers = {
+--         -- JITSI_WEBHOOK_SECRET
+--         ["Authorization"] = "Bearer the value of JITSI_WEBHOOK_SECRET";
+--     }
+--     api_retry_count = 5
+--     api_retry_delay = 2

@@ -22,6 +22,8 @@ pub enum Tool {
     Redis,
     /// The library that gives a process another clock; only tests use it.
     Faketime,
+    /// `prosody`, the XMPP server of Jitsi, 0.12 or later; only tests use it.
+    Prosody,
 }
 
 impl Tool {
@@ -33,6 +35,7 @@ impl Tool {
             Self::Postgres => find_postgres(),
             Self::Redis => find_redis(),
             Self::Faketime => find_faketime(),
+            Self::Prosody => find_prosody(),
         }
     }
 
@@ -41,6 +44,7 @@ impl Tool {
             Self::Postgres => "postgresql",
             Self::Redis => "redis-server",
             Self::Faketime => "libfaketime",
+            Self::Prosody => "prosody",
         }
     }
 }
@@ -48,7 +52,7 @@ impl Tool {
 /// A program and its major version.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Postgres: the directory of `initdb` and `postgres`. Redis: the server program. Faketime: the library.
+    /// Postgres: the directory of `initdb` and `postgres`. Redis and Prosody: the server program. Faketime: the library.
     pub path: PathBuf,
     /// The major version.
     pub major: u32,
@@ -159,6 +163,15 @@ pub fn find_faketime() -> anyhow::Result<Found> {
         .context("libfaketime is not installed")
 }
 
+/// The Prosody of this machine.
+///
+/// # Errors
+/// When there is none.
+pub fn find_prosody() -> anyhow::Result<Found> {
+    // It tells its version only to who may read its configuration.
+    program("prosody").map(|path| Found { path, major: 0 }).context("Prosody is not installed")
+}
+
 /// The user that this process runs as.
 pub(crate) fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
@@ -236,6 +249,7 @@ fn advice(tools: &[Tool]) -> String {
                 (Tool::Postgres, false) => "postgresql-server",
                 (Tool::Redis, false) => "redis",
                 (Tool::Faketime, _) => "libfaketime",
+                (Tool::Prosody, _) => "prosody",
             })
             .collect::<Vec<_>>()
             .join(" ")

@@ -48,7 +48,8 @@ enum WebhookStatus {
     Duplicate,
 }
 
-/// Webhooks of a self-hosted Jitsi (Prosody's event_sync), with its secret as the bearer token.
+/// Webhooks of a self-hosted Jitsi: of our Prosody module, signed as Standard Webhooks has it (`webhook-id`,
+/// `webhook-timestamp`, `webhook-signature`), or of event_sync, with the secret as the bearer token.
 #[utoipa::path(
     post, path = "/api/v1/live-sessions/webhooks/jitsi/", tag = "webhooks",
     request_body(content = serde_json::Value, content_type = "application/json"),
@@ -95,7 +96,8 @@ pub async fn receive_jaas_webhook(State(state): State<AppState>, request: Reques
     receive(state, WebhookSource::Jaas, request).await
 }
 
-/// Webhooks of the self-hosted Jitsi of a provider configuration, with its `webhook_secret` as the bearer token.
+/// Webhooks of the self-hosted Jitsi of a provider configuration: signed with its `webhook_secret`, or with that as the
+/// bearer token.
 #[utoipa::path(
     post, path = "/api/v1/live-sessions/webhooks/jitsi/{id}/", tag = "webhooks",
     params(("id" = uuid::Uuid, Path, description = "The provider configuration")),

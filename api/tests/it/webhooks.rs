@@ -91,6 +91,32 @@ async fn without_a_configured_secret_nothing_is_taken() {
     assert_eq!(app.count("webhook_events").await, 0);
 }
 
+#[tokio::test]
+async fn our_prosody_module_signs_and_a_repeat_is_known_by_its_id() {
+    let app = TestApp::start().await;
+    let made = app.live(json!({})).await;
+    let mut event = joined(made["room"].as_str().unwrap());
+    event["id"] = json!("0d2f-1");
+    let send = async |signed_at: i64, event: &Value, secret: &str| {
+        let body = event.to_string();
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        mac.update(format!("0d2f-1.{signed_at}.{body}").as_bytes());
+        let request = app.anonymous().request(Method::POST, "/webhooks/jitsi/");
+        let request = request.header("webhook-id", "0d2f-1").header("webhook-timestamp", signed_at);
+        let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+        answer(request.header("webhook-signature", signature).header("content-type", "application/json").body(body))
+            .await
+    };
+    let t = now().timestamp();
+    send(t, &event, "another secret").await.problem(401, "unauthorized");
+    send(t - 301, &event, JITSI_SECRET).await.problem(409, "webhook-stale");
+    assert_eq!(app.count("webhook_events").await, 0);
+    assert_eq!(send(t, &event, JITSI_SECRET).await.expect(StatusCode::OK)["status"], "stored");
+    // Signed anew, as each attempt is.
+    assert_eq!(send(t - 5, &event, JITSI_SECRET).await.expect(StatusCode::OK)["status"], "duplicate");
+    assert_eq!((app.count("webhook_events").await, app.jobs().await.len()), (1, 1));
+}
+
 fn signature(t: i64, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(JAAS_SECRET.as_bytes()).unwrap();
     mac.update(format!("{t}.{body}").as_bytes());

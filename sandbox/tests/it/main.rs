@@ -10,6 +10,7 @@ mod limits;
 mod mails;
 mod partitions;
 mod program;
+mod prosody;
 mod recordings;
 mod redis_topologies;
 mod servers;

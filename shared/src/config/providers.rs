@@ -23,8 +23,8 @@ pub struct ProvidersConfig {
     #[arg(long, env = "JITSI_XMPP_DOMAIN", default_value = "*")]
     pub jitsi_xmpp_domain: String,
 
-    /// Secret that event_sync sends in its `Authorization: Bearer` header (`api_headers`). Webhooks
-    /// of Jitsi are refused while it is empty.
+    /// Secret with which our Prosody module signs (`webhook_secret`), or which event_sync sends in its
+    /// `Authorization: Bearer` header (`api_headers`). Webhooks of Jitsi are refused while it is empty.
     #[arg(long, env = "JITSI_WEBHOOK_SECRET", hide_env_values = true, default_value = "")]
     pub jitsi_webhook_secret: String,
 

@@ -103,7 +103,8 @@ pub async fn insert_room_end(
 }
 
 /// Writes the `participants` rows that follow from the sightings of these connections, or of all. The caller holds
-/// [`lock_connection`], or [`lock_session`] alone. In a session that has ended nobody stays open.
+/// [`lock_connection`], or [`lock_session`] alone. They left when they were first said to have left after their last sign
+/// of life; in a session that has ended nobody stays open.
 pub async fn derive_participants(
     connection: &mut PgConnection,
     session: SessionId,
@@ -122,19 +123,24 @@ pub async fn derive_participants(
     .execute(&mut *connection)
     .await?;
     sqlx::query(AssertSqlSafe(format!(
-        "with {TOLD}, summed as ( \
+        "with {TOLD}, mine as (select * from told where $2::text is null or connection_key = $2), \
+         summed as ( \
              select connection_key, max(person_id) as person_id, max(name) as name, min(at) as joined_at, \
-                 max(at) as last_seen_at, max(at) filter (where kind = 'left') as last_left_at, \
                  max(at) filter (where kind <> 'left') as last_here_at \
-             from told where $2::text is null or connection_key = $2 group by connection_key), \
+             from mine group by connection_key), \
+         gone as ( \
+             select m.connection_key, min(t.at) as left_at \
+             from summed m join mine t on t.connection_key = m.connection_key and t.kind = 'left' \
+                 and (m.last_here_at is null or t.at >= m.last_here_at) group by m.connection_key), \
          derived as ( \
              select m.*, s.id as session_id, s.tenant_id, \
-                 case when m.last_here_at is null or m.last_left_at >= m.last_here_at then m.last_left_at \
+                 coalesce(g.left_at, m.last_here_at) as last_seen_at, \
+                 case when g.left_at is not null then g.left_at \
                       when s.ended_at is not null then greatest(s.ended_at, m.joined_at) end as left_at, \
-                 case when m.last_here_at is null or m.last_left_at >= m.last_here_at then 'left' \
-                      when s.ended_at is not null then 'ended' end as left_reason, \
+                 case when g.left_at is not null then 'left' when s.ended_at is not null then 'ended' end \
+                     as left_reason, \
                  case when m.person_id = s.host_id then 'host' else coalesce(i.role, 'participant') end as role \
-             from summed m join sessions s on s.id = $1 \
+             from summed m join sessions s on s.id = $1 left join gone g on g.connection_key = m.connection_key \
              left join invitees i on i.session_id = s.id and i.person_id = m.person_id), \
          known as ( \
              update participants p set person_id = d.person_id, name = d.name, role = d.role, joined_at = d.joined_at, \

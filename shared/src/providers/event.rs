@@ -7,7 +7,7 @@ use crate::domain::provider::ProviderKind;
 /// Who sends: the provider's part of the webhook's URL, and `provider` of the stored event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WebhookSource {
-    /// Prosody of a self-hosted Jitsi, with jitsi-contrib's event_sync.
+    /// Prosody of a self-hosted Jitsi, with our own `mod_webhook` or jitsi-contrib's event_sync.
     Jitsi,
     /// Jitsi as a service (8x8).
     Jaas,

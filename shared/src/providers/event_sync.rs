@@ -1,6 +1,9 @@
 //! Webhooks of a self-hosted Jitsi, as jitsi-contrib's `event_sync` component for Prosody sends them
 //! (its README shows the shapes). It signs nothing and numbers nothing: who knows the secret of the
 //! `Authorization` header may send, and a repeat is recognised by its content.
+//!
+//! Our own `deploy/prosody/mod_webhook.lua` uses the same fields, with milliseconds, and adds `id`, `start_id`, `sequence`,
+//! `dropped` and `meeting_id`; it signs, see `standard_webhooks`.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -48,7 +51,9 @@ pub fn parse(body: &Value, received: DateTime<Utc>) -> Result<ProviderEvent, Web
     let event_type = text(body, "event_name").ok_or_else(|| malformed("event_name is missing"))?;
     let room = text(body, "room_name").or_else(|| text(body, "room_jid")).map(|r| room(&r)).unwrap_or_default();
     let (occurred_at, kind) = match event_type.as_str() {
-        "muc-room-created" => (time(body, "created_at"), EventKind::RoomCreated { meeting_id: None }),
+        "muc-room-created" => {
+            (time(body, "created_at"), EventKind::RoomCreated { meeting_id: text(body, "meeting_id") })
+        }
         "muc-room-destroyed" => (time(body, "destroyed_at"), EventKind::RoomDestroyed { occupants: occupants(body) }),
         "muc-occupant-joined" => {
             occupant_event(body, "joined_at", |connection, person, name| EventKind::Joined { connection, person, name })
@@ -68,7 +73,8 @@ pub fn parse(body: &Value, received: DateTime<Utc>) -> Result<ProviderEvent, Web
         (None, EventKind::Other) => received,
         (None, _) => return Err(malformed("the event's time is missing")),
     };
-    Ok(ProviderEvent { key: fingerprint(body), event_type, occurred_at, room, kind })
+    let key = text(body, "id").unwrap_or_else(|| fingerprint(body));
+    Ok(ProviderEvent { key, event_type, occurred_at, room, kind })
 }
 
 /// A breakout comes and goes while the class goes on; its people's joined and left do count.

@@ -2,20 +2,17 @@
 //! developer documentation, "The Jitsi JWT", "Webhooks payload" and "Check the webhook signatures".
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::EncodingKey;
 use serde_json::Value;
 use sha2::Sha256;
 
 use super::{
-    EventKind, ProviderEvent, WebhookError,
+    EventKind, ProviderEvent, TOLERANCE, WebhookError,
     fields::{epoch, fingerprint, flag, name, number, room, text, time},
     header,
 };
-
-/// A signature older than this, or from further in the future, is a replay.
-const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
 /// `vpaas-magic-cookie-` and hexadecimal digits.
 pub fn is_app_id(text: &str) -> bool {

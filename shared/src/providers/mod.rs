@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use crate::{
@@ -20,11 +20,15 @@ mod jaas;
 mod jitsi;
 mod room;
 pub mod settings;
+mod standard_webhooks;
 
 pub use event::{EventKind, Occupancy, ProviderEvent, WebhookSource};
 pub use jitsi::origin as jitsi_origin;
 pub use room::room_name;
 use settings::{Configuration, Settings};
+
+/// A webhook's signature older than this, or from further in the future, is a replay.
+const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
 /// The configured adapters. Cheap to clone.
 #[derive(Clone)]
@@ -37,6 +41,8 @@ struct Adapters {
     jaas_meetings: Option<jitsi::Jitsi>,
     bbb: Option<bbb::Bbb>,
     event_sync: event_sync::EventSync,
+    /// Of the same Prosody with our own module instead of event_sync, and of the same secret.
+    mod_webhook: standard_webhooks::StandardWebhooks,
     jaas: jaas::Jaas,
 }
 
@@ -133,6 +139,7 @@ impl Providers {
                 jaas_meetings: None,
                 bbb: bbb::Bbb::of_environment(config),
                 event_sync: event_sync::EventSync::new(&config.jitsi_webhook_secret),
+                mod_webhook: standard_webhooks::StandardWebhooks::new(&config.jitsi_webhook_secret),
                 jaas: jaas::Jaas::new(&config.jaas_webhook_secret),
             }),
         }
@@ -143,10 +150,12 @@ impl Providers {
         let secret = |field| configuration.secret(field);
         let (mut jitsi, mut jaas_meetings, mut bbb) = (None, None, None);
         let (mut event_sync, mut jaas) = (event_sync::EventSync::new(""), jaas::Jaas::new(""));
+        let mut mod_webhook = standard_webhooks::StandardWebhooks::new("");
         match &configuration.settings {
             Settings::Jitsi(settings) => {
                 jitsi = jitsi::Jitsi::new(settings, secret("jwt_secret"));
                 event_sync = event_sync::EventSync::new(secret("webhook_secret"));
+                mod_webhook = standard_webhooks::StandardWebhooks::new(secret("webhook_secret"));
             }
             Settings::Jaas(settings) => {
                 jaas_meetings = jitsi::Jitsi::as_a_service(settings, secret("private_key"));
@@ -155,7 +164,7 @@ impl Providers {
             Settings::Bbb(settings) => bbb = bbb::Bbb::new(settings, secret("shared_secret")),
             Settings::Zoom(_) => {}
         }
-        Self { adapters: Arc::new(Adapters { jitsi, jaas_meetings, bbb, event_sync, jaas }) }
+        Self { adapters: Arc::new(Adapters { jitsi, jaas_meetings, bbb, event_sync, mod_webhook, jaas }) }
     }
 
     /// Where sessions are held that say nothing of it.
@@ -205,6 +214,9 @@ impl Providers {
         now: DateTime<Utc>,
     ) -> Result<Vec<ProviderEvent>, WebhookError> {
         match source {
+            WebhookSource::Jitsi if standard_webhooks::signed(headers) => {
+                self.adapters.mod_webhook.verify(headers, body, now)?;
+            }
             WebhookSource::Jitsi => self.adapters.event_sync.verify(headers)?,
             WebhookSource::Jaas => self.adapters.jaas.verify(headers, body, now)?,
         }

@@ -4,6 +4,7 @@
 //! else is computed anew; what they say about the session's life is guarded by its state and the event's time.
 //!
 //! - The first host who comes starts a planned session.
+//! - A room that opens is empty: whoever is still noted down as being in it left before, with a server that fell.
 //! - A closed room ends the session only past its planned end: Jitsi closes a room whenever it is empty for a
 //!   moment, and opens it again for the next who comes. Before that, `auto-end-sessions` decides.
 //! - An event about people of a session that has ended has the report computed again.
@@ -117,6 +118,10 @@ async fn apply(
                 tx.enqueue(&ImportRecording { recording_id }).await?;
             }
         }
+        // JaaS does not say which comes first by its clock, a room or the first person in it.
+        EventKind::RoomCreated { .. } if session.provider == ProviderKind::Jitsi => {
+            open_room(tx, &session, event).await?;
+        }
         EventKind::RoomCreated { .. } | EventKind::RecordingEnded | EventKind::Other => {}
     }
     Ok(Some(session))
@@ -128,7 +133,7 @@ fn needs_session_alone(session: &Session, event: &ProviderEvent) -> bool {
     match &event.kind {
         EventKind::Joined { .. } => matches!(session.status, SessionStatus::Scheduled | SessionStatus::Ended),
         EventKind::Left { .. } => session.status == SessionStatus::Ended,
-        EventKind::RoomDestroyed { .. } => true,
+        EventKind::RoomCreated { .. } | EventKind::RoomDestroyed { .. } => true,
         _ => false,
     }
 }
@@ -166,6 +171,14 @@ async fn start_by_host(tx: &mut Tx, session: &Session, person: &str, event: &Pro
         tracing::info!(session.id = %session.id, "the host came: the session is live");
     }
     Ok(())
+}
+
+async fn open_room(tx: &mut Tx, session: &Session, event: &ProviderEvent) -> Result<(), JobError> {
+    // The first person comes in the same moment, perhaps.
+    let before = event.occurred_at - TimeDelta::milliseconds(1);
+    let new_end = sightings::insert_room_end(tx, session, before).await?;
+    sightings::derive_participants(tx, session.id, None).await?;
+    if new_end { correct_report(tx, session).await } else { Ok(()) }
 }
 
 async fn close_room(

@@ -202,6 +202,46 @@ async fn an_old_closed_room_does_not_end_a_session_that_people_came_back_to() {
 }
 
 #[tokio::test]
+async fn a_room_that_opens_again_closes_what_its_server_left_open_in_any_order() {
+    let worker = TestWorker::new().await;
+    let start = worker.now() - TimeDelta::minutes(30);
+    let at = |minutes| start + TimeDelta::minutes(minutes);
+    for order in [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [3, 0, 4, 1, 2]] {
+        let session = worker.live_session(TimeDelta::minutes(30)).await;
+        let created = |minutes: i64| event(session, "muc-room-created", json!({"created_at": at(minutes).timestamp()}));
+        let events = [
+            created(0),
+            joined(session, "c1@x", Some("ali"), at(0)),
+            joined(session, "c2@x", Some("veli"), at(1)),
+            left(session, "c2@x", at(5)),
+            created(10),
+        ];
+        for index in order {
+            worker.process(&events[index]).await;
+        }
+        worker.process(&joined(session, "c3@x", Some("ali"), at(10))).await;
+        let left: Vec<_> = connections(&worker, session).await.into_iter().map(|c| (c.0, c.3)).collect();
+        let before = at(10) - TimeDelta::milliseconds(1);
+        let expected = [("c1@x".into(), Some(before)), ("c2@x".into(), Some(at(5))), ("c3@x".into(), None)];
+        assert_eq!(left, expected, "{order:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_left_before_the_room_was_closed_left_then() {
+    let worker = TestWorker::new().await;
+    let session = worker.live_session(TimeDelta::minutes(30)).await;
+    let start = worker.now() - TimeDelta::minutes(30);
+    worker.process(&joined(session, "c1@x", Some("ali"), start)).await;
+    worker.process(&left(session, "c1@x", start + TimeDelta::minutes(5))).await;
+    worker.process(&destroyed(session, start + TimeDelta::minutes(20), json!([]))).await;
+    assert_eq!(connections(&worker, session).await[0].3, Some(start + TimeDelta::minutes(5)));
+    // Back on the same connection, and not heard of again.
+    worker.process(&joined(session, "c1@x", Some("ali"), start + TimeDelta::minutes(10))).await;
+    assert_eq!(connections(&worker, session).await[0].3, Some(start + TimeDelta::minutes(20)));
+}
+
+#[tokio::test]
 async fn late_events_correct_the_report_once() {
     let worker = TestWorker::new().await;
     let session = worker.live_session(TimeDelta::minutes(60)).await;

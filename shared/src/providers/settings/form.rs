@@ -106,7 +106,11 @@ pub fn secret_fields(kind: ProviderKind) -> &'static [SecretField] {
     }
     const JITSI: &[SecretField] = &[
         secret("jwt_secret", true, "`app_secret` of Prosody's token authentication (HS256), at least 32 bytes."),
-        secret("webhook_secret", false, "What event_sync sends as the bearer token; without it webhooks are refused."),
+        secret(
+            "webhook_secret",
+            false,
+            "What the Prosody module signs with, or event_sync sends as the bearer token; without it webhooks are refused.",
+        ),
     ];
     const JAAS: &[SecretField] = &[
         secret("private_key", true, "The API key's private key (RSA, PEM)."),

@@ -12,6 +12,7 @@ mod configured;
 mod event_sync_webhook;
 mod jaas_webhook;
 mod jitsi_token;
+mod mod_webhook;
 
 fn config() -> ProvidersConfig {
     ProvidersConfig {
@@ -113,7 +114,8 @@ proptest! {
         let bearer = b"Bearer event-sync-secret".to_vec();
         for headers in [
             vec![("authorization".to_owned(), bearer)],
-            vec![("authorization".to_owned(), signature.clone()), ("x-jaas-signature".to_owned(), signature)],
+            ["authorization", "x-jaas-signature"].map(|name| (name.to_owned(), signature.clone())).to_vec(),
+            ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| (name.to_owned(), signature.clone())).to_vec(),
         ] {
             for source in WebhookSource::ALL {
                 if let Ok(events) = providers.verify_webhook(source, &headers, &body, at(1_800_000_000)) {
