@@ -37,7 +37,7 @@ fn sighting(person: &str, connection: &str, source: Source, kind: SightingKind, 
 }
 
 fn invited(person: &str) -> Invited {
-    Invited { person: person.to_owned(), name: person.to_uppercase(), email: None }
+    Invited { person: person.to_owned(), name: person.to_uppercase(), email: None, excused: false }
 }
 
 fn rows(sightings: &[Sighting]) -> Vec<Row> {
@@ -441,4 +441,24 @@ fn rules_survive_json_and_missing_fields_take_the_default() {
         assert_eq!(serde_json::to_value(status).expect("a name"), status.as_str());
     }
     assert!("webhooks".parse::<Source>().is_err());
+}
+
+#[test]
+fn who_was_excused_and_did_not_come_is_excused_whatever_else_is_corrected() {
+    let span = Span { start: at(0), end: at(600) };
+    let ill = Invited { excused: true, ..invited("ill") };
+    let of = |corrections: &[Correction]| report(span, &[ill.clone()], &[], corrections, &rules()).remove(0);
+    assert_eq!(of(&[]).status, Status::Excused);
+    let seconds = Correction {
+        person: "ill".to_owned(),
+        status: None,
+        present_seconds: Some(60),
+        reason: "looked in".to_owned(),
+        by: "host".to_owned(),
+        at: at(700),
+    };
+    let row = of(std::slice::from_ref(&seconds));
+    assert_eq!((row.status, row.corrected.unwrap().original_status), (Status::Excused, Status::Excused));
+    let absent = Correction { status: Some(Status::Absent), ..seconds };
+    assert_eq!(of(&[absent]).status, Status::Absent, "a correction comes last");
 }

@@ -1,14 +1,14 @@
 //! Functions on the table `attendance`: the report, computed by `domain::attendance` from the rows of `sightings` and
 //! the heartbeat rows of `participants`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Duration, Utc};
 use sqlx::{FromRow, PgConnection, PgExecutor};
 
 use super::{attendance_corrections, invitees, participants, sightings};
 use crate::domain::{
-    attendance::{self, Invited, Row, Rules, Sighting, Span, Status},
+    attendance::{self, Invited, Row, Rules, Sighting, Span},
     ids::SessionId,
     session::Session,
 };
@@ -26,10 +26,11 @@ pub async fn compute(connection: &mut PgConnection, session: &Session, now: Date
     let corrections = attendance_corrections::load(&mut *connection, session.id).await?;
     let names: HashMap<String, String> = participants::names(&mut *connection, session.id).await?.into_iter().collect();
 
-    let excused: HashSet<&str> = invitees.iter().filter(|i| i.excused).map(|i| i.person_id.as_str()).collect();
-    let invited =
-        invitees.iter().map(|i| Invited { person: i.person_id.clone(), name: i.name.clone(), email: i.email.clone() });
-    let mut rows = attendance::report(span, &invited.collect::<Vec<_>>(), &sightings, &corrections, &rules);
+    let invited: Vec<Invited> = invitees
+        .into_iter()
+        .map(|i| Invited { person: i.person_id, name: i.name, email: i.email, excused: i.excused })
+        .collect();
+    let mut rows = attendance::report(span, &invited, &sightings, &corrections, &rules);
     for row in &mut rows {
         if row.person == session.host_id && !row.invited {
             row.invited = true;
@@ -38,10 +39,6 @@ pub async fn compute(connection: &mut PgConnection, session: &Session, now: Date
         }
         if row.name.as_deref().is_none_or(str::is_empty) {
             row.name = names.get(&row.person).cloned();
-        }
-        let computed = row.corrected.as_mut().map_or(&mut row.status, |corrected| &mut corrected.original_status);
-        if *computed == Status::Absent && excused.contains(row.person.as_str()) {
-            *computed = Status::Excused;
         }
     }
     Ok(rows)

@@ -32,7 +32,8 @@
 //! 4. `left_early`: last seen more than `left_early_before` before the end, present for `present_ratio` until then.
 //! 5. `present`: present for `present_ratio` of the span. Else `partial`.
 //!
-//! `excused` comes from a correction only. Of several corrections for a person the latest counts.
+//! Who is `absent` and was excused beforehand is `excused`. Corrections come last, whatever they say: of several for a person the latest
+//! counts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -255,6 +256,8 @@ pub struct Invited {
     pub person: String,
     pub name: String,
     pub email: Option<String>,
+    /// Not to come is no absence.
+    pub excused: bool,
 }
 
 /// A change by hand to what was computed for a person.
@@ -604,7 +607,10 @@ fn row(span: Span, person: &str, invited: Option<&Invited>, seen: Option<Seen>, 
         last_leave: intervals.last().map(|interval| interval.end),
         present_seconds: Duration::num_seconds(&present),
         percent: share(present, span.length()) as f64 / 100.0,
-        status: judge(span, &intervals, present, rules),
+        status: match judge(span, &intervals, present, rules) {
+            Status::Absent if invited.is_some_and(|invited| invited.excused) => Status::Excused,
+            status => status,
+        },
         intervals,
         connections,
         corrected: None,
