@@ -33,4 +33,5 @@ mod provider_test;
 mod rates;
 mod recordings;
 mod sessions;
+mod tenancy;
 mod webhooks;

@@ -1,7 +1,6 @@
 //! What operators do, against real workers.
 
 use std::{
-    collections::HashSet,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -14,7 +13,7 @@ use shared::{
     jobs::{self, Job, Noop, Queue},
     queue::{
         Dispatcher, Enqueued, Tx,
-        control::{self, Change, DeadFilter, Filter, JobState, Keyset},
+        control::{self, Change, DeadFilter, JobState},
         ledger,
         redis::RedisQueues,
         relay,
@@ -28,7 +27,7 @@ use worker::{
     state::State,
 };
 
-use crate::support::*;
+use crate::{control_lists::insert_many, support::*};
 
 /// Runs until somebody ends it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,18 +67,18 @@ impl Handler for Endless {
     }
 }
 
-fn noop(note: &str) -> Noop {
+pub fn noop(note: &str) -> Noop {
     serde_json::from_value(json!({ "note": note })).unwrap()
 }
 
-async fn dead(worker: &TestWorker, note: &str) -> JobId {
+pub async fn dead(worker: &TestWorker, note: &str) -> JobId {
     let id = worker.enqueue(&noop(note)).await;
     let columns = r#"state = 'dead', attempt = 10, crashes = 2, finished_at = now(), errors = '[{"error": "broken"}]'"#;
     worker.set("jobs", id.0, columns).await;
     id
 }
 
-async fn state(pool: &PgPool, id: JobId) -> JobState {
+pub async fn state(pool: &PgPool, id: JobId) -> JobState {
     control::find(pool, id).await.unwrap().unwrap().job.state
 }
 
@@ -284,51 +283,6 @@ async fn dead_letters_are_tried_again_in_steps_each_once() {
 }
 
 #[tokio::test]
-async fn pages_are_stable_and_whole() {
-    let worker = TestWorker::new().await;
-    let pool = worker.db();
-    insert_many(pool, "noop", "dead", 30).await;
-    insert_many(pool, "finalize-session", "available", 30).await;
-    let read = async |filter: &Filter| {
-        let mut seen = Vec::new();
-        let mut after = None;
-        loop {
-            let page = Keyset { after, ascending: false, limit: 7 };
-            let listed = control::list(pool, filter, page).await.unwrap();
-            seen.extend(listed.jobs.iter().map(|job| job.id));
-            if listed.jobs.len() < 7 {
-                assert_eq!(listed.resume, None);
-                return seen;
-            }
-            after = seen.last().copied();
-            worker.enqueue(&noop("new ones come first")).await;
-        }
-    };
-    for (filter, expected) in [
-        (Filter { state: Some(JobState::Dead), ..Filter::default() }, 30),
-        (Filter { state: Some(JobState::Dead), kind: Some("noop".into()), ..Filter::default() }, 30),
-        (Filter { state: Some(JobState::Dead), queue: Some(Queue::Live), ..Filter::default() }, 0),
-        (Filter { kind: Some("finalize-session".into()), ..Filter::default() }, 30),
-        (Filter { queue: Some(Queue::Live), state: Some(JobState::Available), ..Filter::default() }, 30),
-        (Filter { state: Some(JobState::Running), ..Filter::default() }, 0),
-    ] {
-        let seen = read(&filter).await;
-        assert_eq!(seen.len(), expected, "{filter:?}");
-        assert!(seen.windows(2).all(|pair| pair[0] > pair[1]), "newest first");
-        assert_eq!(seen.iter().collect::<HashSet<_>>().len(), seen.len());
-    }
-    let now: chrono::DateTime<chrono::Utc> = worker.get("select now()").await;
-    let past = Filter { created_before: Some(now - chrono::TimeDelta::hours(2)), ..Filter::default() };
-    assert!(read(&past).await.is_empty());
-    let recent = Filter {
-        created_after: Some(now - chrono::TimeDelta::hours(2)),
-        kind: Some("finalize-session".into()),
-        ..Filter::default()
-    };
-    assert_eq!(read(&recent).await.len(), 30);
-}
-
-#[tokio::test]
 async fn jobs_enqueued_by_name_are_those_of_the_table_only() {
     let worker = TestWorker::new().await;
     assert!(jobs::find("rm-rf").is_none());
@@ -373,172 +327,4 @@ async fn a_schedule_is_run_by_hand_without_touching_its_ticks() {
     let rows = db::schedules::list(pool).await.unwrap();
     assert_eq!((rows[0].asked_job, rows[0].asked_by.as_deref(), rows[0].last_tick), (Some(id), Some("ayse"), None));
     assert_eq!(worker.get::<i64>("select count(*) from schedule_ticks").await, 0);
-}
-
-/// Rows as the ledger would have them.
-async fn insert_many(pool: &PgPool, kind: &str, state: &str, count: i32) {
-    let ids: Vec<uuid::Uuid> = (0..count).map(|_| uuid::Uuid::now_v7()).collect();
-    sqlx::query(
-        "insert into jobs (id, queue, kind, payload, state, max_attempts, finished_at) \
-         select id, $2, $3, '{}', $4, 10, case when $4 in ('available', 'running') then null else now() end \
-         from unnest($1::uuid[]) as new (id)",
-    )
-    .bind(&ids)
-    .bind(jobs::find(kind).unwrap().queue.as_str())
-    .bind(kind)
-    .bind(state)
-    .execute(pool)
-    .await
-    .unwrap();
-}
-
-/// What one connection has read of the ledger so far: rows by sequential scans, rows by indexes.
-async fn rows_read(pool: &PgPool) -> (i64, i64) {
-    sqlx::query("select pg_stat_force_next_flush()").execute(pool).await.unwrap();
-    sqlx::query_as("select seq_tup_read, idx_tup_fetch from pg_stat_user_tables where relname = 'jobs'")
-        .fetch_one(pool)
-        .await
-        .unwrap()
-}
-
-#[tokio::test]
-async fn what_operators_ask_stays_on_the_indexes() {
-    let worker = TestWorker::new().await;
-    for (kind, state, count) in [
-        ("noop", "done", 60_000),
-        ("noop", "available", 30_000),
-        ("noop", "dead", 9_000),
-        ("finalize-session", "dead", 1_000),
-        ("finalize-session", "running", 100),
-    ] {
-        insert_many(worker.db(), kind, state, count).await;
-    }
-    sqlx::query("analyze jobs").execute(&worker.owner().await).await.unwrap();
-    // One connection, whose counters are read between its statements.
-    let mut config = worker.state().config.database.clone();
-    config.database_pool = 1;
-    let pool = db::connect(&config, "operator").await.unwrap();
-
-    let page = Keyset { after: None, ascending: false, limit: 21 };
-    let any = Filter::default;
-    for (filter, most) in [
-        (any(), 21),
-        (Filter { state: Some(JobState::Dead), ..any() }, 21),
-        (Filter { state: Some(JobState::Dead), kind: Some("finalize-session".into()), ..any() }, 21),
-        (Filter { state: Some(JobState::Dead), queue: Some(Queue::Live), ..any() }, 21),
-        (Filter { state: Some(JobState::Running), ..any() }, 300),
-        // More than the window: the newest rows are looked at. First, whether there are more.
-        (Filter { state: Some(JobState::Available), ..any() }, control::WINDOW * 2 + 100),
-        (Filter { queue: Some(Queue::Notifications), ..any() }, control::WINDOW * 2 + 100),
-    ] {
-        let before = rows_read(&pool).await;
-        control::list(&pool, &filter, page).await.unwrap();
-        let after = rows_read(&pool).await;
-        assert_eq!(after.0, before.0, "{filter:?} reads the whole table");
-        assert!(after.1 - before.1 <= most, "{filter:?} reads {} rows", after.1 - before.1);
-    }
-    // However deep: the last page of 9,000 costs what the first costs.
-    let filter = Filter { state: Some(JobState::Dead), kind: Some("noop".into()), ..any() };
-    let ids: Vec<JobId> =
-        sqlx::query_scalar("select id from jobs where state = 'dead' and kind = 'noop' order by id limit 22")
-            .fetch_all(&pool)
-            .await
-            .unwrap();
-    let before = rows_read(&pool).await;
-    let last = control::list(&pool, &filter, Keyset { after: ids.last().copied(), ..page }).await.unwrap();
-    let after = rows_read(&pool).await;
-    assert_eq!(last.jobs.len(), 21);
-    assert_eq!((after.0 - before.0, after.1 - before.1), (0, 21));
-
-    let before = rows_read(&pool).await;
-    let states = control::queue_states(&pool).await.unwrap();
-    let after = rows_read(&pool).await;
-    assert_eq!(after.0, before.0, "the queues' states read the whole table");
-    assert!(after.1 - before.1 < 5 * control::COUNTED, "{}", after.1 - before.1);
-    assert_eq!((states[0].due.to_string(), states[0].dead.to_string()), ("10000+".into(), "9000".into()));
-    assert_eq!((states[0].at_least(), states[1].running.value()), (vec!["due"], 100));
-
-    let before = rows_read(&pool).await;
-    ledger::due_head(&pool, Queue::Default, 100).await.unwrap();
-    control::pause(&pool, Queue::Default, "ayse").await.unwrap();
-    assert!(ledger::due_head(&pool, Queue::Default, 100).await.unwrap().is_empty());
-    ledger::claim(&pool, &ids.iter().map(|id| id.0).collect::<Vec<_>>(), &["noop"], "x", Duration::from_secs(9))
-        .await
-        .unwrap();
-    control::retry_dead(&mut *on(&pool).await, &DeadFilter { queue: Some(Queue::Live), kind: None }, None, "ayse")
-        .await
-        .unwrap();
-    assert_eq!(rows_read(&pool).await.0, before.0, "a statement of the queue reads the whole table");
-}
-
-#[tokio::test]
-async fn a_page_that_finds_little_among_many_tells_where_to_go_on() {
-    let worker = TestWorker::new().await;
-    let pool = worker.db();
-    let old = worker.enqueue(&jobs::Cleanup {}).await;
-    insert_many(pool, "noop", "done", control::WINDOW as i32 + 5).await;
-    let filter = Filter { kind: Some("cleanup".into()), ..Filter::default() };
-    let page = Keyset { after: None, ascending: false, limit: 21 };
-    let first = control::list(pool, &filter, page).await.unwrap();
-    assert!(first.jobs.is_empty());
-    let second = control::list(pool, &filter, Keyset { after: first.resume, ..page }).await.unwrap();
-    assert_eq!((second.jobs[0].id, second.jobs.len(), second.resume), (old, 1, None));
-    // The state has an index of its own: no window is needed.
-    let waiting = Filter { state: Some(JobState::Available), ..filter };
-    assert_eq!(control::list(pool, &waiting, page).await.unwrap().jobs[0].id, old);
-}
-
-/// The worker's own program, as an operator calls it: exit code, standard output, standard error.
-fn command(worker: &TestWorker, arguments: &[&str]) -> (bool, String, String) {
-    let done = std::process::Command::new(env!("CARGO_BIN_EXE_worker"))
-        .args(arguments)
-        .args(["--database-url", &worker.state().config.database.database_url, "--by", "ayse"])
-        .env_remove("REDIS_URL")
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (done.status.success(), text(done.stdout), text(done.stderr))
-}
-
-#[tokio::test]
-async fn the_command_line_does_all_this() {
-    let worker = TestWorker::new().await;
-    let id = dead(&worker, "").await;
-    let id_text = id.to_string();
-    let json = |arguments: &[&str]| -> serde_json::Value {
-        let (ok, out, error) = command(&worker, &[arguments, &["--output", "json"]].concat());
-        assert!(ok, "{arguments:?}: {error}");
-        serde_json::from_str(&out).unwrap()
-    };
-    let (ok, table, _) = command(&worker, &["jobs", "list", "--state", "dead"]);
-    assert!(ok && table.starts_with("ID ") && table.contains(&id_text) && table.contains("broken"), "{table}");
-    assert_eq!(json(&["jobs", "list", "--state", "dead"])[0]["id"], id_text);
-    assert_eq!(json(&["jobs", "show", &id_text])["history"][0]["error"], "broken");
-    assert_eq!(json(&["jobs", "retry", &id_text])[0]["state"], "available");
-    assert_eq!(json(&["jobs", "cancel", &id_text])[0]["state"], "cancelled");
-    let (ok, _, error) = command(&worker, &["jobs", "discard", &id_text]);
-    assert!(!ok && error.contains("is cancelled: it cannot be discarded"), "{error}");
-
-    let enqueued = json(&["jobs", "enqueue", "noop", r#"{"note": "by hand"}"#]);
-    assert_eq!(
-        (&enqueued["created"], json(&["queues", "pause", "default"])[0]["due"].as_i64()),
-        (&json!(true), Some(1))
-    );
-    let (_, table, _) = command(&worker, &["queues", "list"]);
-    assert!(table.contains("by ayse"), "{table}");
-    assert_eq!(json(&["queues", "resume", "default"])[0]["paused_at"], json!(null));
-    for (wrong, why) in [
-        (["jobs", "enqueue", "rm-rf"].as_slice(), "no job is named \"rm-rf\"; there are auto-end-sessions, "),
-        (&["jobs", "enqueue", "noop", r#"{"nte": 1}"#], "there is no field `nte`"),
-        (&["jobs", "enqueue", "noop", "{"], "the payload is no JSON"),
-        (&["schedules", "run", "noop"], "no schedule is named \"noop\""),
-        (&["queues", "pause", "mail"], "there are default, live, notifications"),
-    ] {
-        let (ok, out, error) = command(&worker, wrong);
-        assert!(!ok && out.is_empty() && error.contains(why), "{wrong:?}: {error}");
-    }
-    assert_eq!(worker.get::<i64>("select count(*) from jobs").await, 2);
-    let (dead_again, _) = (dead(&worker, "1").await, dead(&worker, "2").await);
-    assert_eq!(json(&["jobs", "retry", "--all-dead", "--kind", "noop"]), json!({ "retried": 2, "skipped": 0 }));
-    assert_eq!(state(worker.db(), dead_again).await, JobState::Available);
 }

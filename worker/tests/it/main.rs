@@ -5,7 +5,9 @@
 mod auto_end_sessions;
 mod cleanup;
 mod close_stale_attendance;
+mod command_line;
 mod control;
+mod control_lists;
 mod end_meeting;
 mod engine;
 mod finalize_session;

@@ -227,3 +227,20 @@ async fn no_query_finds_what_belongs_to_another_tenant_though_it_knows_the_id() 
         assert_eq!(count, 0, "{query} finds what is another tenant's");
     }
 }
+
+#[tokio::test]
+async fn a_tenant_s_job_needs_no_right_of_the_role_that_sees_all_tenants() {
+    let worker = TestWorker::new().await;
+    let session = worker.live_session(TimeDelta::minutes(60)).await;
+    worker.set("sessions", session.0, "status = 'ended', ended_at = ends_at").await;
+    worker.invite(session, "ali", &[]).await;
+    let owner = worker.owner().await;
+    for table in ["sessions", "invitees", "participants", "attendance", "sightings"] {
+        let revoke = format!("revoke all on {table} from live_sessions_service");
+        sqlx::query(sqlx::AssertSqlSafe(revoke)).execute(&owner).await.unwrap();
+    }
+    let job = worker.run(&FinalizeSession { session_id: session }).await;
+    assert_eq!(job.state, "done", "{}", job.error());
+    let rows: i64 = sqlx::query_scalar("select count(*) from attendance").fetch_one(&owner).await.unwrap();
+    assert_eq!(rows, 1);
+}
