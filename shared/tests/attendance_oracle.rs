@@ -447,7 +447,8 @@ fn rules_survive_json_and_missing_fields_take_the_default() {
 fn who_was_excused_and_did_not_come_is_excused_whatever_else_is_corrected() {
     let span = Span { start: at(0), end: at(600) };
     let ill = Invited { excused: true, ..invited("ill") };
-    let of = |corrections: &[Correction]| report(span, std::slice::from_ref(&ill), &[], corrections, &rules()).remove(0);
+    let of =
+        |corrections: &[Correction]| report(span, std::slice::from_ref(&ill), &[], corrections, &rules()).remove(0);
     assert_eq!(of(&[]).status, Status::Excused);
     let seconds = Correction {
         person: "ill".to_owned(),
