@@ -137,7 +137,7 @@ pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id):
     let who = presence(&caller, id, Connection::default());
     has_place(&mut tx, &session, part, &who).await?;
     let expires_at = (session.ends_at + TOKEN_GRACE).max(now + TOKEN_LEAST).min(now + TOKEN_MOST);
-    let way = way_in(&state, &mut tx, &caller, (&session, meeting), part, (now, expires_at)).await?;
+    let way = way_in(&state, &mut tx, &caller, (&session, meeting.as_ref()), part, (now, expires_at)).await?;
     let connection_id = participants::open(&mut tx, session.tenant_id, id, (&caller.id, &caller.name), part).await?;
     tx.commit().await?;
     let body = JoinBody {

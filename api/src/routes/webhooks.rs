@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Request, State},
-    http::{HeaderName, HeaderValue},
+    extract::{FromRequestParts, RawPathParams, Request, State},
+    http::{HeaderName, HeaderValue, request::Parts},
 };
 use serde::Serialize;
 use shared::{
@@ -19,16 +19,21 @@ use shared::{
     },
     domain::ids::ProviderConfigId,
     jobs::ProcessWebhook,
-    providers::{ProviderEvent, WebhookError, WebhookSource},
+    providers::{Delivery, Providers, Received, Verified, WebhookError, WebhookSource},
     queue::Tx,
 };
-use utoipa::ToSchema;
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::{
     body::{MEBIBYTE, read},
-    error::{Problem, Result, bad_request, conflict, not_found, unauthorized},
+    error::{Error, Problem, Result, bad_request, conflict, not_found, unauthorized},
     extract::Id,
     provider_configs::Opened,
+    router::WEBHOOKS,
+    schema,
     state::AppState,
 };
 
@@ -48,11 +53,20 @@ enum WebhookStatus {
     Duplicate,
 }
 
-/// Webhooks of a self-hosted Jitsi: of our Prosody module, signed as Standard Webhooks has it (`webhook-id`,
-/// `webhook-timestamp`, `webhook-signature`), or of event_sync, with the secret as the bearer token.
+/// Webhooks of a provider that the environment configures.
+///
+/// - `jitsi`: of our Prosody module, signed as Standard Webhooks has it (`webhook-id`, `webhook-timestamp`,
+///   `webhook-signature`), or of event_sync, with the secret as the bearer token.
+/// - `jaas`: with its `X-Jaas-Signature`.
+/// - `bbb`: of bbb-webhooks, a form with `checksum` in the query, or the shared secret as the bearer token.
+/// - `zoom`: with its `x-zm-signature`; the question `endpoint.url_validation` is answered as Zoom wants it.
 #[utoipa::path(
-    post, path = "/api/v1/live-sessions/webhooks/jitsi/", tag = "webhooks",
-    request_body(content = serde_json::Value, content_type = "application/json"),
+    post, path = "/api/v1/live-sessions/webhooks/{provider}/", tag = "webhooks",
+    params(("provider" = inline(Source), Path, description = "Who sends"), ChecksumParam),
+    request_body(content(
+        (serde_json::Value = "application/json"),
+        (WebhookForm = "application/x-www-form-urlencoded"),
+    )),
     responses(
         (status = 200, body = WebhookAnswer),
         (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
@@ -60,12 +74,40 @@ enum WebhookStatus {
     ),
     security(("webhook" = [])),
 )]
-pub async fn receive_jitsi_webhook(State(state): State<AppState>, request: Request) -> Result<Json<WebhookAnswer>> {
-    receive(state, WebhookSource::Jitsi, request).await
+pub async fn receive_webhook(
+    State(state): State<AppState>,
+    Source(source): Source,
+    request: Request,
+) -> Result<Json<serde_json::Value>> {
+    receive(state, source, request).await
 }
 
-/// The same under the paths that event_sync appends to its `api_prefix`: `events/room/created` and
-/// the like. The event is told by the body.
+/// Webhooks for a provider configuration: as for the environment's provider, by the secrets of the configuration.
+#[utoipa::path(
+    post, path = "/api/v1/live-sessions/webhooks/{provider}/{id}/", tag = "webhooks",
+    params(("provider" = inline(Source), Path, description = "Who sends"), ChecksumParam, ("id" = uuid::Uuid, Path, description = "The provider configuration")),
+    request_body(content(
+        (serde_json::Value = "application/json"),
+        (WebhookForm = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = 200, body = WebhookAnswer),
+        (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "`webhook-stale`: rightly signed, but too long ago"),
+    ),
+    security(("webhook" = [])),
+)]
+pub async fn receive_webhook_of_config(
+    State(state): State<AppState>,
+    Source(source): Source,
+    Id(id): Id<ProviderConfigId>,
+    request: Request,
+) -> Result<Json<serde_json::Value>> {
+    receive_for(state, source, id, request).await
+}
+
+/// What event_sync sends to the paths that it appends to its `api_prefix`: `events/room/created` and the like. The event
+/// is told by the body.
 #[utoipa::path(
     post, path = "/api/v1/live-sessions/webhooks/jitsi/events/{*event}", tag = "webhooks",
     params(("event" = String, Path, description = "Path of the event, such as room/created")),
@@ -77,47 +119,11 @@ pub async fn receive_jitsi_webhook(State(state): State<AppState>, request: Reque
     ),
     security(("webhook" = [])),
 )]
-pub async fn receive_jitsi_event(State(state): State<AppState>, request: Request) -> Result<Json<WebhookAnswer>> {
+pub async fn receive_jitsi_event(State(state): State<AppState>, request: Request) -> Result<Json<serde_json::Value>> {
     receive(state, WebhookSource::Jitsi, request).await
 }
 
-/// Webhooks of JaaS, with its `X-Jaas-Signature`.
-#[utoipa::path(
-    post, path = "/api/v1/live-sessions/webhooks/jaas/", tag = "webhooks",
-    request_body(content = serde_json::Value, content_type = "application/json"),
-    responses(
-        (status = 200, body = WebhookAnswer),
-        (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
-            description = "`webhook-stale`: rightly signed, but too long ago"),
-    ),
-    security(("webhook" = [])),
-)]
-pub async fn receive_jaas_webhook(State(state): State<AppState>, request: Request) -> Result<Json<WebhookAnswer>> {
-    receive(state, WebhookSource::Jaas, request).await
-}
-
-/// Webhooks of the self-hosted Jitsi of a provider configuration: signed with its `webhook_secret`, or with that as the
-/// bearer token.
-#[utoipa::path(
-    post, path = "/api/v1/live-sessions/webhooks/jitsi/{id}/", tag = "webhooks",
-    params(("id" = uuid::Uuid, Path, description = "The provider configuration")),
-    request_body(content = serde_json::Value, content_type = "application/json"),
-    responses(
-        (status = 200, body = WebhookAnswer),
-        (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
-            description = "`webhook-stale`"),
-    ),
-    security(("webhook" = [])),
-)]
-pub async fn receive_jitsi_webhook_of_config(
-    State(state): State<AppState>,
-    Id(id): Id<ProviderConfigId>,
-    request: Request,
-) -> Result<Json<WebhookAnswer>> {
-    receive_for(state, WebhookSource::Jitsi, id, request).await
-}
-
-/// The same under the paths that event_sync appends to its `api_prefix`.
+/// The same for the Jitsi of a provider configuration.
 #[utoipa::path(
     post, path = "/api/v1/live-sessions/webhooks/jitsi/{id}/events/{*event}", tag = "webhooks",
     params(
@@ -136,58 +142,96 @@ pub async fn receive_jitsi_event_of_config(
     State(state): State<AppState>,
     Id(id): Id<ProviderConfigId>,
     request: Request,
-) -> Result<Json<WebhookAnswer>> {
+) -> Result<Json<serde_json::Value>> {
     receive_for(state, WebhookSource::Jitsi, id, request).await
 }
 
-/// Webhooks of the JaaS account of a provider configuration, signed with its `webhook_secret`.
-#[utoipa::path(
-    post, path = "/api/v1/live-sessions/webhooks/jaas/{id}/", tag = "webhooks",
-    params(("id" = uuid::Uuid, Path, description = "The provider configuration")),
-    request_body(content = serde_json::Value, content_type = "application/json"),
-    responses(
-        (status = 200, body = WebhookAnswer),
-        (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
-            description = "`webhook-stale`: rightly signed, but too long ago"),
-    ),
-    security(("webhook" = [])),
-)]
-pub async fn receive_jaas_webhook_of_config(
-    State(state): State<AppState>,
-    Id(id): Id<ProviderConfigId>,
-    request: Request,
-) -> Result<Json<WebhookAnswer>> {
-    receive_for(state, WebhookSource::Jaas, id, request).await
+/// The `{provider}` of a webhook's address.
+#[derive(Debug, Clone, Copy)]
+pub struct Source(WebhookSource);
+
+impl PartialSchema for Source {
+    fn schema() -> RefOr<Schema> {
+        schema::provider().into()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Source {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| not_found("provider"))?;
+        let text = params.iter().find(|(name, _)| *name == "provider").map(|(_, value)| value);
+        text.and_then(|text| text.parse().ok()).map(Self).ok_or_else(|| not_found("provider").into())
+    }
+}
+
+/// What a BigBlueButton adds to the address.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document alone")]
+pub struct ChecksumParam {
+    /// Of a `bbb`: the hash of address, body and shared secret.
+    #[param(example = "db08b118e838e02522ddf4a120e2dfab993912e34f7a1c3becd4f4a9400ef34b")]
+    checksum: Option<String>,
+}
+
+/// What bbb-webhooks sends.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "for the document alone")]
+pub struct WebhookForm {
+    #[schema(example = "bbb.example.org")]
+    domain: String,
+    /// An array of events, as JSON.
+    event: String,
+    /// Of the first attempt, in milliseconds.
+    #[schema(example = "1708381155800")]
+    timestamp: String,
 }
 
 /// A webhook as it came.
 struct Raw {
+    query: String,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
+    callback_url: Option<String>,
 }
 
 impl Raw {
-    async fn read(request: Request) -> Result<Self> {
+    /// `callback` is what follows `webhooks/` in the address.
+    async fn read(state: &AppState, callback: &str, request: Request) -> Result<Self> {
         let header = |(name, value): (&HeaderName, &HeaderValue)| (name.as_str().to_owned(), value.as_bytes().to_vec());
         let headers = request.headers().iter().map(header).collect();
-        Ok(Self { headers, body: read(request, MEBIBYTE).await? })
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let public_url = state.config.public_url.trim_end_matches('/');
+        let callback_url = (!public_url.is_empty()).then(|| format!("{public_url}{WEBHOOKS}{callback}"));
+        Ok(Self { query, headers, body: read(request, MEBIBYTE).await?, callback_url })
+    }
+
+    fn verify(&self, source: WebhookSource, providers: &Providers, state: &AppState) -> Result<Verified, WebhookError> {
+        providers.verify_webhook(&Delivery {
+            source,
+            callback_url: self.callback_url.as_deref(),
+            query: &self.query,
+            headers: &self.headers,
+            body: &self.body,
+            now: state.clock.now(),
+        })
     }
 }
 
-async fn receive(state: AppState, source: WebhookSource, request: Request) -> Result<Json<WebhookAnswer>> {
-    let raw = Raw::read(request).await?;
-    let now = state.clock.now();
-    let error = match state.providers.verify_webhook(source, &raw.headers, &raw.body, now) {
-        Ok(events) => return store(&state, source, &raw, None, &events).await,
+async fn receive(state: AppState, source: WebhookSource, request: Request) -> Result<Json<serde_json::Value>> {
+    let raw = Raw::read(&state, &format!("{source}/"), request).await?;
+    let error = match raw.verify(source, &state.providers, &state) {
+        Ok(verified) => return answer(&state, source, None, verified).await,
         Err(error) => error,
     };
     // Not the environment's: perhaps that of the configuration by which the session in this room is held.
     if matches!(error, WebhookError::NotConfigured | WebhookError::BadSignature)
         && let Some(opened) = of_room(&state, source, &raw).await?
     {
-        let verified = opened.providers.verify_webhook(source, &raw.headers, &raw.body, now);
-        let events = verified.map_err(|error| refused(source, &error))?;
-        return store(&state, source, &raw, Some(&opened), &events).await;
+        let verified = raw.verify(source, &opened.providers, &state).map_err(|error| refused(source, &error))?;
+        return answer(&state, source, Some(&opened), verified).await;
     }
     Err(refused(source, &error).into())
 }
@@ -197,16 +241,15 @@ async fn receive_for(
     source: WebhookSource,
     id: ProviderConfigId,
     request: Request,
-) -> Result<Json<WebhookAnswer>> {
-    let raw = Raw::read(request).await?;
+) -> Result<Json<serde_json::Value>> {
+    let raw = Raw::read(&state, &format!("{source}/{id}/"), request).await?;
     let mut connection = state.db.acquire().await?;
     let opened = state.provider_configs.find(&mut connection, id).await?;
     drop(connection);
     let opened = opened.filter(|opened| opened.kind == source.kind());
     let opened = opened.ok_or_else(|| not_found("provider configuration"))?;
-    let verified = opened.providers.verify_webhook(source, &raw.headers, &raw.body, state.clock.now());
-    let events = verified.map_err(|error| refused(source, &error))?;
-    store(&state, source, &raw, Some(&opened), &events).await
+    let verified = raw.verify(source, &opened.providers, &state).map_err(|error| refused(source, &error))?;
+    answer(&state, source, Some(&opened), verified).await
 }
 
 /// The configuration of the session that meets in the room which the body names. Nothing of the body is believed yet: this
@@ -221,17 +264,33 @@ async fn of_room(state: &AppState, source: WebhookSource, raw: &Raw) -> Result<O
 }
 
 /// `opened` is the configuration by whose secret it was verified, where it was not the environment's.
+async fn answer(
+    state: &AppState,
+    source: WebhookSource,
+    opened: Option<&Opened>,
+    verified: Verified,
+) -> Result<Json<serde_json::Value>> {
+    let received = match verified {
+        Verified::Events(received) => received,
+        Verified::Answer(answer) => {
+            count(source, "answered");
+            return Ok(Json(answer));
+        }
+    };
+    let status = store(state, source, opened, &received).await?;
+    count(source, if status == WebhookStatus::Stored { "stored" } else { "duplicate" });
+    Ok(Json(serde_json::to_value(WebhookAnswer { status }).map_err(anyhow::Error::from)?))
+}
+
 async fn store(
     state: &AppState,
     source: WebhookSource,
-    raw: &Raw,
     opened: Option<&Opened>,
-    events: &[ProviderEvent],
-) -> Result<Json<WebhookAnswer>> {
-    let json: serde_json::Value = serde_json::from_slice(&raw.body).map_err(anyhow::Error::from)?;
+    received: &[Received],
+) -> Result<WebhookStatus> {
     let mut status = WebhookStatus::Duplicate;
     let mut tx = Tx::begin(&state.db, &state.dispatcher).await?;
-    for event in events {
+    for Received { event, body } in received {
         let new = NewEvent {
             provider: source.as_str(),
             config: opened.map(|opened| (opened.id, opened.tenant)),
@@ -239,7 +298,7 @@ async fn store(
             event_type: &event.event_type,
             occurred_at: event.occurred_at,
             room: &event.room,
-            body: &json,
+            body,
         };
         if let Some(id) = webhook_events::insert(&mut *tx, &new).await? {
             tx.enqueue(&ProcessWebhook { webhook_event_id: id }).await?;
@@ -247,8 +306,7 @@ async fn store(
         }
     }
     tx.commit().await?;
-    count(source, if status == WebhookStatus::Stored { "stored" } else { "duplicate" });
-    Ok(Json(WebhookAnswer { status }))
+    Ok(status)
 }
 
 fn refused(source: WebhookSource, error: &WebhookError) -> Problem {

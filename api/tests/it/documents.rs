@@ -28,7 +28,8 @@ async fn every_documented_operation_is_served() {
     assert!(all.len() >= 30, "{}", all.len());
     for (path, method, operation) in all {
         let to = path.replace("{id}", "019abcde-0000-7000-8000-000000000000");
-        let to = to.replace("{event}", "room/created").replace("{file}", "swagger-ui.css");
+        let to =
+            to.replace("{event}", "room/created").replace("{file}", "swagger-ui.css").replace("{provider}", "jitsi");
         let answer = answer(app.teacher().request(method.clone(), &format!("/{to}"))).await;
         let status = answer.status.as_str().to_owned();
         assert_ne!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");

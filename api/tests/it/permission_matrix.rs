@@ -128,7 +128,7 @@ async fn address(app: &TestApp, path: &str) -> String {
         String::new()
     };
     let name = if path.contains("/schedules/") { "cleanup" } else { "default" };
-    path.replace("{id}", &id).replace("{name}", name)
+    path.replace("{id}", &id).replace("{name}", name).replace("{provider}", "jitsi")
 }
 
 fn unique() -> String {

@@ -22,6 +22,7 @@ pub mod attendance_corrections;
 pub mod audit_log;
 pub mod idempotency_keys;
 pub mod invitees;
+pub mod meetings;
 pub mod participants;
 pub mod provider_configs;
 pub mod provider_secrets;

@@ -45,6 +45,8 @@ id!(/// One recording of a class.
     RecordingId);
 id!(/// One server or account at a meeting provider.
     ProviderConfigId);
+id!(/// One meeting that was made at a provider.
+    MeetingId);
 id!(/// One stored webhook.
     WebhookEventId);
 id!(/// One mail that is due or was sent.

@@ -11,24 +11,33 @@ pub enum WebhookSource {
     Jitsi,
     /// Jitsi as a service (8x8).
     Jaas,
+    /// bbb-webhooks, at a BigBlueButton.
+    Bbb,
+    Zoom,
 }
 
 impl WebhookSource {
-    pub const ALL: [Self; 2] = [Self::Jitsi, Self::Jaas];
+    pub const ALL: [Self; 4] = [Self::Jitsi, Self::Jaas, Self::Bbb, Self::Zoom];
 
     /// The kind of configuration whose webhooks they are.
     pub fn kind(self) -> ProviderKind {
         match self {
             Self::Jitsi => ProviderKind::Jitsi,
             Self::Jaas => ProviderKind::Jaas,
+            Self::Bbb => ProviderKind::Bbb,
+            Self::Zoom => ProviderKind::Zoom,
         }
     }
 
+    /// Whether sessions of this kind may be what the webhooks are about. Whoever has a JaaS account in the environment holds
+    /// sessions there as in any Jitsi.
+    pub fn is_about(self, kind: ProviderKind) -> bool {
+        let is_jitsi = |kind| matches!(kind, ProviderKind::Jitsi | ProviderKind::Jaas);
+        kind == self.kind() || is_jitsi(kind) && is_jitsi(self.kind())
+    }
+
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Jitsi => "jitsi",
-            Self::Jaas => "jaas",
-        }
+        self.kind().as_str()
     }
 }
 
@@ -44,7 +53,7 @@ impl std::str::FromStr for WebhookSource {
         Self::ALL
             .into_iter()
             .find(|source| source.as_str() == s)
-            .ok_or_else(|| format!("no webhooks come from {s:?}; they come from jitsi, jaas"))
+            .ok_or_else(|| format!("no webhooks come from {s:?}; they come from jitsi, jaas, bbb, zoom"))
     }
 }
 

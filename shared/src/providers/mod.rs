@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
 };
 
 pub mod bbb;
+mod delivery;
 mod event;
 mod event_sync;
 mod fields;
@@ -21,7 +23,9 @@ mod jitsi;
 mod room;
 pub mod settings;
 mod standard_webhooks;
+mod zoom;
 
+pub use delivery::{Delivery, Received, Verified};
 pub use event::{EventKind, Occupancy, ProviderEvent, WebhookSource};
 pub use jitsi::origin as jitsi_origin;
 pub use room::room_name;
@@ -46,11 +50,11 @@ struct Adapters {
     jaas: jaas::Jaas,
 }
 
-/// A meeting that was made at its server: what tells it from others that the same room has had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meeting {
-    /// When it was made, by the server's clock, in milliseconds of the Unix epoch.
-    pub created_ms: i64,
+/// A meeting that was made at its server: what ways in are made from. Stored with the session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "provider", rename_all = "lowercase")]
+pub enum Meeting {
+    Bbb(bbb::BbbMeeting),
 }
 
 /// Who wants to join what, as what, and for how long the way in shall be open.
@@ -71,7 +75,7 @@ pub struct JoinRequest<'a> {
     /// Shown as the meeting's title.
     pub subject: &'a str,
     /// Where a meeting has to be made first ([`ProviderKind::makes_meetings`]): the one that was.
-    pub meeting: Option<Meeting>,
+    pub meeting: Option<&'a Meeting>,
 }
 
 /// The person as the provider shall know it.
@@ -194,8 +198,10 @@ impl Providers {
             ProviderKind::Jitsi => &self.adapters.jitsi,
             ProviderKind::Jaas => &self.adapters.jaas_meetings,
             ProviderKind::Bbb => {
-                let meeting = request.meeting.ok_or(ProviderError::Rejected("the meeting was not made"))?;
-                return self.bbb()?.join(request, &meeting);
+                let Some(Meeting::Bbb(meeting)) = request.meeting else {
+                    return Err(ProviderError::Rejected("the meeting was not made"));
+                };
+                return self.bbb()?.join(request, meeting);
             }
             ProviderKind::Zoom => {
                 return Err(ProviderError::Unsupported { provider: request.kind, what: "joining" });
@@ -204,41 +210,32 @@ impl Providers {
         adapter.as_ref().ok_or(ProviderError::NotConfigured(request.kind))?.join(request)
     }
 
-    /// Judges a webhook by its raw body, then reads it. `headers` have lower-case names. What is
-    /// returned is never empty; events of no interest are [`EventKind::Other`].
-    pub fn verify_webhook(
-        &self,
-        source: WebhookSource,
-        headers: &[(String, Vec<u8>)],
-        body: &[u8],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<ProviderEvent>, WebhookError> {
-        match source {
-            WebhookSource::Jitsi if standard_webhooks::signed(headers) => {
-                self.adapters.mod_webhook.verify(headers, body, now)?;
+    /// Judges a webhook by its raw body, then reads it. Events of no interest are [`EventKind::Other`].
+    pub fn verify_webhook(&self, delivery: &Delivery<'_>) -> Result<Verified, WebhookError> {
+        match delivery.source {
+            WebhookSource::Jitsi if standard_webhooks::signed(delivery.headers) => {
+                self.adapters.mod_webhook.verify(delivery.headers, delivery.body, delivery.now)?;
             }
-            WebhookSource::Jitsi => self.adapters.event_sync.verify(headers)?,
-            WebhookSource::Jaas => self.adapters.jaas.verify(headers, body, now)?,
+            WebhookSource::Jitsi => self.adapters.event_sync.verify(delivery.headers)?,
+            WebhookSource::Jaas => self.adapters.jaas.verify(delivery.headers, delivery.body, delivery.now)?,
+            WebhookSource::Bbb | WebhookSource::Zoom => return Err(WebhookError::NotConfigured),
         }
-        // The parser refuses nesting deeper than 128, so that what follows may recurse.
-        let body: Value = serde_json::from_slice(body).map_err(|e| WebhookError::Malformed(e.to_string()))?;
-        if fields::has_nul(&body) {
-            return Err(WebhookError::Malformed("it holds U+0000, which cannot be stored".to_owned()));
-        }
-        parse(source, &body, now)
+        let body = json(delivery.body)?;
+        let event = parse(delivery.source, &body, delivery.now)?;
+        Ok(Verified::Events(vec![Received { event, body }]))
     }
 
     /// The room that a body names which nobody has verified yet: good for finding out by which secret to judge it, and for
     /// nothing else.
     pub fn unverified_room(&self, source: WebhookSource, body: &[u8]) -> Option<String> {
         let body: Value = serde_json::from_slice(body).ok()?;
-        let event = parse(source, &body, DateTime::UNIX_EPOCH).ok()?.pop()?;
+        let event = parse(source, &body, DateTime::UNIX_EPOCH).ok()?;
         Some(event.room).filter(|room| !room.is_empty() && !room.contains('\0'))
     }
 
-    /// Reads a body again that [`Self::verify_webhook`] accepted. An event without a time of its own
+    /// Reads what is stored of an event again, see [`Received::body`]. An event without a time of its own
     /// (only unknown ones have none) is put at the epoch.
-    pub fn parse_stored(&self, source: WebhookSource, body: &Value) -> Result<Vec<ProviderEvent>, WebhookError> {
+    pub fn parse_stored(&self, source: WebhookSource, body: &Value) -> Result<ProviderEvent, WebhookError> {
         parse(source, body, DateTime::UNIX_EPOCH)
     }
 }
@@ -249,12 +246,23 @@ impl std::fmt::Debug for Providers {
     }
 }
 
-fn parse(source: WebhookSource, body: &Value, received: DateTime<Utc>) -> Result<Vec<ProviderEvent>, WebhookError> {
-    let event = match source {
-        WebhookSource::Jitsi => event_sync::parse(body, received)?,
-        WebhookSource::Jaas => jaas::parse(body, received)?,
-    };
-    Ok(vec![event])
+fn parse(source: WebhookSource, body: &Value, received: DateTime<Utc>) -> Result<ProviderEvent, WebhookError> {
+    match source {
+        WebhookSource::Jitsi => event_sync::parse(body, received),
+        WebhookSource::Jaas => jaas::parse(body, received),
+        WebhookSource::Bbb => bbb::webhook::parse(body, received),
+        WebhookSource::Zoom => zoom::webhook::parse(body, received),
+    }
+}
+
+/// What can be stored of a body.
+fn json(body: &[u8]) -> Result<Value, WebhookError> {
+    // The parser refuses nesting deeper than 128, so that what follows may recurse.
+    let body: Value = serde_json::from_slice(body).map_err(|e| WebhookError::Malformed(e.to_string()))?;
+    if fields::has_nul(&body) {
+        return Err(WebhookError::Malformed("it holds U+0000, which cannot be stored".to_owned()));
+    }
+    Ok(body)
 }
 
 /// The value of a header that is there once; twice is as good as missing.

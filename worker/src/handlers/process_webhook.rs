@@ -21,7 +21,7 @@ use shared::{
         session::{EndReason, Session, SessionStatus},
     },
     jobs::{FinalizeSession, ImportRecording, ProcessWebhook},
-    providers::{EventKind, Occupancy, ProviderEvent},
+    providers::{EventKind, Occupancy, ProviderEvent, WebhookSource},
     queue::Tx,
 };
 use sightings::NewSighting;
@@ -40,22 +40,19 @@ impl Handler for ProcessWebhook {
         let stored = webhook_events::find(&mut *tx, self.webhook_event_id).await?;
         let Some(stored) = stored.filter(|event| event.state == "stored") else { return Ok(Done::nothing()) };
 
-        let parsed = match stored.provider.parse() {
-            Ok(source) => state.providers.parse_stored(source, &stored.body).map_err(|e| e.to_string()),
-            Err(unknown) => Err(unknown),
-        };
+        let parsed = stored.provider.parse::<WebhookSource>().and_then(|source| {
+            let event = state.providers.parse_stored(source, &stored.body).map_err(|e| e.to_string())?;
+            Ok((source, event))
+        });
         let mut applied = None;
         let mut note = "nothing in it changes a session".to_owned();
         match parsed {
             Err(fault) => note = fault,
-            Ok(events) => {
-                for event in events.iter().filter(|event| event.kind != EventKind::Other) {
-                    match apply(&mut tx, event, stored.provider_config_id).await? {
-                        Some(session) => applied = Some(session),
-                        None => "no session meets in this room".clone_into(&mut note),
-                    }
-                    tx.see(None).await?;
-                }
+            Ok((_, event)) if event.kind == EventKind::Other => {}
+            Ok((source, event)) => {
+                applied = apply(&mut tx, (source, &event), stored.provider_config_id).await?;
+                "no session meets in this room".clone_into(&mut note);
+                tx.see(None).await?;
             }
         }
         match &applied {
@@ -70,13 +67,12 @@ impl Handler for ProcessWebhook {
 /// sessions it may be about: a tenant's own secret is good for the sessions of that configuration alone.
 async fn apply(
     tx: &mut Tx,
-    event: &ProviderEvent,
+    (source, event): (WebhookSource, &ProviderEvent),
     verified_by: Option<ProviderConfigId>,
 ) -> Result<Option<Session>, JobError> {
-    let found = sessions::find_by_room(&mut **tx, &event.room).await?.filter(|session| {
-        let is_jitsi = matches!(session.provider, ProviderKind::Jitsi | ProviderKind::Jaas);
-        is_jitsi && session.provider_config_id == verified_by
-    });
+    let found = sessions::find_by_room(&mut **tx, &event.room)
+        .await?
+        .filter(|session| source.is_about(session.provider) && session.provider_config_id == verified_by);
     let Some(found) = found else { return Ok(None) };
     // Until here nobody knows whose the event is.
     tx.see(Some(found.tenant_id)).await?;

@@ -1,12 +1,16 @@
 //! Meetings that have to be made before anybody can join.
 
+use std::time::Duration;
+
 use axum::http::{StatusCode, header};
 use shared::{
+    db::meetings::{self, Claim, StoredMeeting},
     domain::{ids::SessionId, session::Session},
-    meetings::{MeetingError, NamedBy, NewMeeting},
+    meetings::{LIMIT, MeetingError, NamedBy, NewMeeting},
     providers::Meeting,
     queue::Tx,
 };
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Connection, has_place, may_enter, no_person, presence, way_in::configured};
 use crate::{
@@ -18,6 +22,10 @@ use crate::{
     state::AppState,
 };
 
+/// Whoever makes a meeting has this long, then somebody else may: the making itself and a slow database around it.
+const LEASE: Duration = Duration::from_secs(LIMIT.as_secs() + 2);
+/// While another makes it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Seconds after which a server that did not answer may be asked again.
 const RETRY_AFTER: &str = "5";
 
@@ -42,8 +50,82 @@ pub async fn make(state: &AppState, mut tx: Tx, caller: &Caller, id: SessionId) 
         title: &session.title,
         recording: session.recording_enabled,
     };
-    let making = async { state.meetings.make(server, &new).await.map_err(|error| not_made(&session, &error).into()) };
+    let making = async {
+        let deadline = Instant::now() + LIMIT;
+        let claimed = match claim(state, caller, &session, deadline).await? {
+            Claimed::ToMake(claimed) => claimed,
+            Claimed::JustMade(meeting) => return Ok(meeting),
+        };
+        let late = || MeetingError::Unavailable("it does not answer in time".to_owned());
+        let made = timeout_at(deadline, state.meetings.make(server, &new)).await;
+        match made.unwrap_or_else(|_| Err(late())) {
+            Ok(meeting) => {
+                keep(state, caller, &claimed, (&session.room, &meeting)).await?;
+                Ok(meeting)
+            }
+            Err(error) => {
+                release(state, caller, &claimed).await?;
+                Err(not_made(&session, &error).into())
+            }
+        }
+    };
     idempotency::without_transaction(state, caller, tx, making).await
+}
+
+enum Claimed {
+    /// To be made, or to be found again: it may be over meanwhile.
+    ToMake(StoredMeeting),
+    /// Somebody else has just made it.
+    JustMade(Meeting),
+}
+
+/// The row of the session's meeting, for whoever may make it. Waits for another who does.
+async fn claim(state: &AppState, caller: &Caller, session: &Session, deadline: Instant) -> Result<Claimed> {
+    let mut waited = false;
+    loop {
+        let mut tx = state.begin_alone(caller, Some(session.tenant_id)).await?;
+        let claim = meetings::claim(&mut tx, session, LEASE).await?;
+        tx.commit().await?;
+        match claim {
+            Claim::Made(StoredMeeting { details: Some(details), .. }) if waited => {
+                return Ok(Claimed::JustMade(details.0));
+            }
+            Claim::Made(meeting) | Claim::Mine(meeting) => return Ok(Claimed::ToMake(meeting)),
+            Claim::Anothers if Instant::now() < deadline => {
+                waited = true;
+                sleep(LOOK_AGAIN).await;
+            }
+            Claim::Anothers => {
+                return Err(
+                    not_made(session, &MeetingError::Unavailable("somebody else is making it".to_owned())).into()
+                );
+            }
+        }
+    }
+}
+
+/// A meeting may be another one than the last join had, or the same.
+async fn keep(
+    state: &AppState,
+    caller: &Caller,
+    claimed: &StoredMeeting,
+    (external_id, meeting): (&str, &Meeting),
+) -> Result<()> {
+    if claimed.details.as_ref().is_some_and(|known| known.0 == *meeting) {
+        return Ok(());
+    }
+    let mut tx = state.begin_alone(caller, Some(claimed.tenant_id)).await?;
+    meetings::made(&mut *tx, claimed.id, external_id, meeting).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn release(state: &AppState, caller: &Caller, claimed: &StoredMeeting) -> Result<()> {
+    if claimed.made_at.is_some() {
+        return Ok(());
+    }
+    let mut tx = state.begin_alone(caller, Some(claimed.tenant_id)).await?;
+    meetings::release(&mut *tx, claimed.id).await?;
+    Ok(tx.commit().await?)
 }
 
 /// What happened is told to the log alone: people who join have no business with the network behind.

@@ -21,7 +21,7 @@ pub async fn way_in(
     state: &AppState,
     tx: &mut Tx,
     caller: &Caller,
-    (session, meeting): (&Session, Option<Meeting>),
+    (session, meeting): (&Session, Option<&Meeting>),
     part: Part,
     (now, expires_at): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<Join> {

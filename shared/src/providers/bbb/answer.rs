@@ -5,7 +5,7 @@ use quick_xml::{
     events::{BytesStart, Event},
 };
 
-use super::super::Meeting;
+use super::BbbMeeting;
 
 /// The fields of `<response>` that matter here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,13 +93,13 @@ impl Answer {
     }
 
     /// The meeting that `create` made or found, or that `getMeetingInfo` tells of.
-    pub fn meeting(&self) -> Result<Meeting, Refusal> {
+    pub fn meeting(&self) -> Result<BbbMeeting, Refusal> {
         self.success()?;
         if self.forcibly_ended == "true" {
             return Err(Refusal::Ending);
         }
         let created_ms = self.create_time.parse().map_err(|_| Refusal::Other("no createTime".to_owned()))?;
-        Ok(Meeting { created_ms })
+        Ok(BbbMeeting { created_ms })
     }
 
     fn field(&mut self, name: &str) -> Option<&mut String> {
@@ -161,7 +161,7 @@ mod tests {
             read(&xml).unwrap().meeting()
         };
         let first = made("<createTime>1795766400123</createTime><hasBeenForciblyEnded>false</hasBeenForciblyEnded>");
-        assert_eq!(first, Ok(Meeting { created_ms: 1_795_766_400_123 }));
+        assert_eq!(first, Ok(BbbMeeting { created_ms: 1_795_766_400_123 }));
         let again = made("<createTime><![CDATA[1795766400123]]></createTime><messageKey>duplicateWarning</messageKey>");
         assert_eq!(again, first);
         let ending = made("<createTime>1</createTime><hasBeenForciblyEnded>true</hasBeenForciblyEnded>");

@@ -4,18 +4,27 @@
 //! What is demanded was read from BigBlueButton's `docs/docs/development/api.md`, `docs/docs/data/{create,join}.tsx` and
 //! `bbb-common-web` (`GetChecksumValidator`, `ParamsProcessorUtil`, `ApiErrors`), lines 2.7 to 3.0.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use url::{Url, form_urlencoded::Serializer};
 
-use super::{Join, JoinRequest, Meeting, ProviderError, settings::BbbSettings};
+use super::{Join, JoinRequest, ProviderError, settings::BbbSettings};
 use crate::{config::ProvidersConfig, secrets::Secret};
 
 mod answer;
+pub mod webhook;
 
 pub use answer::{Answer, Refusal};
 
 /// Characters of a meeting's name; the server refuses longer and shorter ones.
 const NAME: std::ops::RangeInclusive<usize> = 2..=64;
+
+/// What tells a meeting from others that the same room has had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BbbMeeting {
+    /// When it was made, by the server's clock, in milliseconds of the Unix epoch.
+    pub created_ms: i64,
+}
 
 /// Hashes for checksums; servers tell them by their length. SHA-1 is not offered: every server that is still kept
 /// up knows SHA-256.
@@ -119,7 +128,7 @@ impl Bbb {
 
     /// The link for one person into this very meeting: once it is over, the link is good for nothing, also when another
     /// one begins under the same name.
-    pub fn join(&self, request: &JoinRequest<'_>, meeting: &Meeting) -> Result<Join, ProviderError> {
+    pub fn join(&self, request: &JoinRequest<'_>, meeting: &BbbMeeting) -> Result<Join, ProviderError> {
         let name = Some(request.person.name.trim()).filter(|name| !name.is_empty());
         let created = meeting.created_ms.to_string();
         let parameters = [

@@ -28,7 +28,7 @@ fn request(part: Part, name: &'static str) -> JoinRequest<'static> {
         now: at(1_800_000_600),
         recording: false,
         subject: "",
-        meeting: Some(Meeting { created_ms: 1_795_766_400_123 }),
+        meeting: Some(&Meeting::Bbb(bbb::BbbMeeting { created_ms: 1_795_766_400_123 })),
     }
 }
 

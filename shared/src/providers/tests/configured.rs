@@ -81,10 +81,10 @@ fn a_configured_jitsi_has_its_own_server_and_secrets() {
 
     let headers = |secret: &str| vec![("authorization".to_owned(), format!("Bearer {secret}").into_bytes())];
     let body = br#"{"event_name": "muc-room-created", "room_name": "r", "created_at": 1}"#;
-    let verify = |secret: &str| providers.verify_webhook(WebhookSource::Jitsi, &headers(secret), body, at(5));
+    let verify = |secret: &str| judge(&providers, WebhookSource::Jitsi, &headers(secret), body, at(5));
     assert!(verify(secrets[1].1).is_ok());
     assert_eq!(verify("event-sync-secret"), Err(WebhookError::BadSignature));
-    let jaas = providers.verify_webhook(WebhookSource::Jaas, &headers(secrets[1].1), body, at(5));
+    let jaas = judge(&providers, WebhookSource::Jaas, &headers(secrets[1].1), body, at(5));
     assert_eq!(jaas, Err(WebhookError::NotConfigured));
 }
 

@@ -88,6 +88,21 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// The events of a webhook; what is stored of each is the same event, but for the time of those that have none.
+fn judge(
+    providers: &Providers,
+    source: WebhookSource,
+    headers: &[(String, Vec<u8>)],
+    body: &[u8],
+    now: DateTime<Utc>,
+) -> Result<Vec<ProviderEvent>, WebhookError> {
+    let delivery = Delivery { source, callback_url: None, query: "", headers, body, now };
+    match providers.verify_webhook(&delivery)? {
+        Verified::Events(received) => Ok(received.into_iter().map(|received| received.event).collect()),
+        Verified::Answer(answer) => panic!("a question, answered with {answer}"),
+    }
+}
+
 /// Bodies as bytes: JSON, JSON that was cut or changed somewhere, anything.
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     let changed =
@@ -118,7 +133,7 @@ proptest! {
             ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| (name.to_owned(), signature.clone())).to_vec(),
         ] {
             for source in WebhookSource::ALL {
-                if let Ok(events) = providers.verify_webhook(source, &headers, &body, at(1_800_000_000)) {
+                if let Ok(events) = judge(&providers, source, &headers, &body, at(1_800_000_000)) {
                     prop_assert!(!events.is_empty());
                 }
                 let _ = providers.unverified_room(source, &body);
@@ -139,9 +154,8 @@ proptest! {
         }
         for body in [&body, &named] {
             for source in WebhookSource::ALL {
-                if let Ok(events) = providers.parse_stored(source, body) {
-                    prop_assert_eq!(events.len(), 1);
-                    prop_assert!(!events[0].key.is_empty() && !events[0].event_type.is_empty());
+                if let Ok(event) = providers.parse_stored(source, body) {
+                    prop_assert!(!event.key.is_empty() && !event.event_type.is_empty());
                 }
             }
         }
@@ -155,7 +169,7 @@ proptest! {
             ("x-jaas-signature".to_owned(), format!("t={text},v1={text}").into_bytes()),
         ];
         for source in WebhookSource::ALL {
-            prop_assert!(providers.verify_webhook(source, &headers, &body, at(1)).is_err());
+            prop_assert!(judge(&providers, source, &headers, &body, at(1)).is_err());
         }
     }
 }
@@ -165,5 +179,5 @@ fn sources_are_found_by_their_names() {
     for source in WebhookSource::ALL {
         assert_eq!(source.as_str().parse(), Ok(source));
     }
-    assert!("zoom".parse::<WebhookSource>().is_err());
+    assert!("teams".parse::<WebhookSource>().is_err());
 }

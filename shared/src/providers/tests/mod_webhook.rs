@@ -34,7 +34,7 @@ fn sign(id: &str, time: &str, body: &str) -> String {
 fn send(body: &Value) -> Result<ProviderEvent, WebhookError> {
     let body = body.to_string();
     let headers = headers("a-7", "1000", &sign("a-7", "1000", &body));
-    let events = Providers::new(&config()).verify_webhook(WebhookSource::Jitsi, &headers, body.as_bytes(), at(1000));
+    let events = judge(&Providers::new(&config()), WebhookSource::Jitsi, &headers, body.as_bytes(), at(1000));
     events.map(|mut events| events.remove(0))
 }
 
@@ -51,7 +51,7 @@ fn joined() -> Value {
 fn a_signature_of_the_specification_is_taken() {
     let verify = |secret: &str, signature: &str, time: i64| {
         let headers = headers(ID, &SIGNED_AT.to_string(), signature);
-        with_secret(secret).verify_webhook(WebhookSource::Jitsi, &headers, BODY.as_bytes(), at(time))
+        judge(&with_secret(secret), WebhookSource::Jitsi, &headers, BODY.as_bytes(), at(time))
     };
     // Rightly signed, but no event of Prosody.
     let right = Err(WebhookError::Malformed("event_name is missing".into()));
@@ -69,7 +69,7 @@ fn whatever_is_changed_the_signature_no_longer_fits() {
     let body = joined().to_string();
     let right = sign("a-7", "1000", &body);
     let verify = |headers: &Headers, body: &str| {
-        Providers::new(&config()).verify_webhook(WebhookSource::Jitsi, headers, body.as_bytes(), at(1000))
+        judge(&Providers::new(&config()), WebhookSource::Jitsi, headers, body.as_bytes(), at(1000))
     };
     assert!(verify(&headers("a-7", "1000", &right), &body).is_ok());
     let bare = right.strip_prefix("v1,").unwrap();

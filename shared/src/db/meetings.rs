@@ -1,0 +1,119 @@
+//! Functions on the table `meetings`: what was made at a provider for a session.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor, types::Json};
+
+use crate::{
+    domain::{
+        ids::{MeetingId, ProviderConfigId, SessionId, TenantId},
+        provider::ProviderKind,
+        session::Session,
+    },
+    providers::Meeting,
+};
+
+/// A row.
+#[derive(Debug, Clone, FromRow)]
+pub struct StoredMeeting {
+    pub id: MeetingId,
+    pub tenant_id: TenantId,
+    pub session_id: SessionId,
+    pub provider: ProviderKind,
+    /// `None`: the environment's.
+    pub provider_config_id: Option<ProviderConfigId>,
+    /// Which of the configuration's servers has it, where there are several.
+    pub server: Option<String>,
+    /// What the provider calls it; `None` until it is made.
+    pub external_id: Option<String>,
+    /// `None` until it is made.
+    pub details: Option<Json<Meeting>>,
+    pub claimed_until: DateTime<Utc>,
+    pub made_at: Option<DateTime<Utc>>,
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// What became of the wish to make a session's meeting.
+#[derive(Debug, Clone)]
+pub enum Claim {
+    /// It is there.
+    Made(StoredMeeting),
+    /// To be made by whoever asked, who then calls [`made`] or [`release`]. Somebody may have tried before, and died of it.
+    Mine(StoredMeeting),
+    /// Somebody is just making it.
+    Anothers,
+}
+
+const COLUMNS: &str = "id, tenant_id, session_id, provider, provider_config_id, server, external_id, details, claimed_until, \
+     made_at, ended_at";
+
+/// Claims the making of the session's meeting for so long. To be committed before the provider is asked.
+pub async fn claim(connection: &mut PgConnection, session: &Session, lease: Duration) -> sqlx::Result<Claim> {
+    let mine: Option<StoredMeeting> = sqlx::query_as(AssertSqlSafe(format!(
+        "insert into meetings as m (id, tenant_id, session_id, provider, provider_config_id, claimed_until) \
+         values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) \
+         on conflict (session_id) where ended_at is null do update set claimed_until = excluded.claimed_until \
+         where m.made_at is null and m.claimed_until <= clock_timestamp() returning {COLUMNS}"
+    )))
+    .bind(MeetingId::new())
+    .bind(session.tenant_id)
+    .bind(session.id)
+    .bind(session.provider)
+    .bind(session.provider_config_id)
+    .bind(lease.as_secs_f64())
+    .fetch_optional(&mut *connection)
+    .await?;
+    match mine {
+        Some(meeting) => Ok(Claim::Mine(meeting)),
+        None => match find_open(connection, session.id).await? {
+            Some(meeting) if meeting.made_at.is_some() => Ok(Claim::Made(meeting)),
+            _ => Ok(Claim::Anothers),
+        },
+    }
+}
+
+/// The session's meeting that is not over.
+pub async fn find_open<'e>(executor: impl PgExecutor<'e>, session: SessionId) -> sqlx::Result<Option<StoredMeeting>> {
+    sqlx::query_as(AssertSqlSafe(format!("select {COLUMNS} from meetings where session_id = $1 and ended_at is null")))
+        .bind(session)
+        .fetch_optional(executor)
+        .await
+}
+
+/// It was made; or, made before, is now like this.
+pub async fn made<'e>(
+    executor: impl PgExecutor<'e>,
+    id: MeetingId,
+    external_id: &str,
+    details: &Meeting,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update meetings set made_at = coalesce(made_at, now()), external_id = $2, details = $3 \
+         where id = $1 and ended_at is null and (external_id, details) is distinct from ($2, $3)",
+    )
+    .bind(id)
+    .bind(external_id)
+    .bind(Json(details))
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// It could not be made: somebody else may try at once.
+pub async fn release<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Result<()> {
+    sqlx::query("update meetings set claimed_until = clock_timestamp() where id = $1 and made_at is null")
+        .bind(id)
+        .execute(executor)
+        .await?;
+    Ok(())
+}
+
+/// It is over.
+pub async fn end<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Result<()> {
+    sqlx::query("update meetings set ended_at = now() where id = $1 and ended_at is null")
+        .bind(id)
+        .execute(executor)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Makes and ends meetings at servers where they do not come and go with the people in them
+//! ([`ProviderKind::makes_meetings`](crate::domain::provider::ProviderKind::makes_meetings)): a BigBlueButton.
+//!
+//! Whatever the server does, an answer comes within [`LIMIT`]. No call holds anything in the database; all of them may be
+//! repeated, and made by two processes at once: the server knows a meeting by its room.
+
+use std::time::Duration;
+
+use crate::{
+    domain::provider::ProviderKind,
+    outbound::{Outbound, Rule},
+    providers::{Meeting, ProviderError, Providers},
+};
+
+mod bbb;
+
+/// For making a meeting or ending one, with all the calls that it takes.
+pub const LIMIT: Duration = Duration::from_secs(4);
+/// For a connection: a server that is not there is told sooner than one that is slow.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// Who has named a server, and so may have been wrong or mischievous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedBy {
+    /// The environment of this process.
+    Operator,
+    /// A provider configuration.
+    Tenant,
+}
+
+/// What is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewMeeting<'a> {
+    pub kind: ProviderKind,
+    /// The session's room.
+    pub room: &'a str,
+    pub title: &'a str,
+    /// Whether moderators may record.
+    pub recording: bool,
+}
+
+/// Why a call came to nothing. Tells nothing of the secret, nor the address that was asked: it is signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MeetingError {
+    /// It may work in a moment.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It will not work until somebody changes something.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// How far an end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// There is no such meeting.
+    Over,
+    /// The server was told, and is about to.
+    Told,
+}
+
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Meetings {
+    operators: Outbound,
+    tenants: Outbound,
+}
+
+impl Meetings {
+    /// `tenants` says what is reached of what tenants name; the operator knows their own network.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(tenants: Rule) -> reqwest::Result<Self> {
+        let operators = Rule { allow_private: true, setting: "BBB_SERVER_URL" };
+        Ok(Self {
+            operators: Outbound::new(operators, CONNECT_LIMIT, LIMIT)?,
+            tenants: Outbound::new(tenants, CONNECT_LIMIT, LIMIT)?,
+        })
+    }
+
+    /// Makes the meeting of a room, or finds the one that is there.
+    pub async fn make(
+        &self,
+        (providers, by): (&Providers, NamedBy),
+        new: &NewMeeting<'_>,
+    ) -> Result<Meeting, MeetingError> {
+        let outbound = self.outbound(by);
+        in_time(async {
+            match new.kind {
+                ProviderKind::Bbb => bbb::make(outbound, providers.bbb()?, new).await.map(Meeting::Bbb),
+                kind => Err(unsupported(kind, "making meetings")),
+            }
+        })
+        .await
+    }
+
+    /// Ends the meeting of a room, if there is one.
+    pub async fn end(
+        &self,
+        (providers, by): (&Providers, NamedBy),
+        (kind, room): (ProviderKind, &str),
+    ) -> Result<End, MeetingError> {
+        let outbound = self.outbound(by);
+        in_time(async {
+            match kind {
+                ProviderKind::Bbb => bbb::end(outbound, providers.bbb()?, room).await,
+                kind => Err(unsupported(kind, "ending meetings")),
+            }
+        })
+        .await
+    }
+
+    fn outbound(&self, by: NamedBy) -> &Outbound {
+        match by {
+            NamedBy::Operator => &self.operators,
+            NamedBy::Tenant => &self.tenants,
+        }
+    }
+}
+
+async fn in_time<T>(asking: impl Future<Output = Result<T, MeetingError>>) -> Result<T, MeetingError> {
+    let late = || MeetingError::Unavailable(format!("it does not answer within {} seconds", LIMIT.as_secs()));
+    tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn unsupported(provider: ProviderKind, what: &'static str) -> MeetingError {
+    ProviderError::Unsupported { provider, what }.into()
+}
+
+impl From<ProviderError> for MeetingError {
+    fn from(error: ProviderError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}

@@ -1,0 +1,3 @@
+//! Zoom.
+
+pub mod webhook;
