@@ -98,7 +98,20 @@ async fn a_server_that_is_down_or_slow_leaves_everything_as_it_was() {
         let kept = app.teacher().get(&path(&session, "")).await.expect(StatusCode::OK);
         assert_eq!(kept, session, "the session did not start");
     }
+    // It has failed three times: for a while nobody asks it, and nobody waits for it.
     server.set_faults(Faults::default());
+    let (asked, began) = (server.calls().len(), Instant::now());
+    let answer = join().await;
+    let seconds: u64 = answer.header("retry-after").parse().unwrap();
+    assert!((1..=6).contains(&seconds), "{seconds}");
+    answer.problem(503, "provider-unavailable");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(server.calls().len(), asked);
+    // Another replica has not seen it fail.
+    let replica = app.replica(&["--provider-configs-allow-private"]).await;
+    let other = replica.teacher().call(&path(&session, "join/")).await.expect(StatusCode::OK);
+    assert_eq!(open(&other).await, StatusCode::OK);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
     let joined = join().await.expect(StatusCode::OK);
     assert_eq!(open(&joined).await, StatusCode::OK);
     assert_eq!(app.teacher().get(&path(&session, "")).await.expect(StatusCode::OK)["status"], "live");

@@ -59,7 +59,8 @@ async fn call(outbound: &Outbound, url: Option<Url>) -> Result<Answer, MeetingEr
 impl From<Refusal> for MeetingError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Ending | Refusal::Trouble => Self::Unavailable(refusal.to_string()),
+            Refusal::Ending => Self::NotNow(refusal.to_string()),
+            Refusal::Trouble => Self::Unavailable(refusal.to_string()),
             Refusal::Checksum | Refusal::NotFound | Refusal::Other(_) => Self::Refused(refusal.to_string()),
         }
     }

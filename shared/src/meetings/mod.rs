@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use crate::{
-    domain::provider::ProviderKind,
-    outbound::{Outbound, Rule},
+    domain::{ids::ProviderConfigId, provider::ProviderKind},
+    outbound::{Breakers, Outbound, Rule},
     providers::{Meeting, ProviderError, Providers},
 };
 
@@ -25,7 +25,7 @@ pub enum NamedBy {
     /// The environment of this process.
     Operator,
     /// A provider configuration.
-    Tenant,
+    Tenant(ProviderConfigId),
 }
 
 /// What is to be made.
@@ -42,9 +42,15 @@ pub struct NewMeeting<'a> {
 /// Why a call came to nothing. Tells nothing of the secret, nor the address that was asked: it is signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MeetingError {
-    /// It may work in a moment.
+    /// It does not answer, or has trouble of its own.
     #[error("{0}")]
     Unavailable(String),
+    /// It was not asked: it has not answered several times, and is left alone for this long.
+    #[error("it has not answered, and is not asked for {} seconds", .0.as_secs())]
+    LeftAlone(Duration),
+    /// It answers, and may do it in a moment.
+    #[error("{0}")]
+    NotNow(String),
     /// It will not work until somebody changes something.
     #[error("{0}")]
     Refused(String),
@@ -64,6 +70,7 @@ pub enum End {
 pub struct Meetings {
     operators: Outbound,
     tenants: Outbound,
+    breakers: Breakers,
 }
 
 impl Meetings {
@@ -76,6 +83,7 @@ impl Meetings {
         Ok(Self {
             operators: Outbound::new(operators, CONNECT_LIMIT, LIMIT)?,
             tenants: Outbound::new(tenants, CONNECT_LIMIT, LIMIT)?,
+            breakers: Breakers::default(),
         })
     }
 
@@ -86,7 +94,7 @@ impl Meetings {
         new: &NewMeeting<'_>,
     ) -> Result<Meeting, MeetingError> {
         let outbound = self.outbound(by);
-        in_time(async {
+        self.guarded((new.kind, by), async {
             match new.kind {
                 ProviderKind::Bbb => bbb::make(outbound, providers.bbb()?, new).await.map(Meeting::Bbb),
                 kind => Err(unsupported(kind, "making meetings")),
@@ -102,7 +110,7 @@ impl Meetings {
         (kind, room): (ProviderKind, &str),
     ) -> Result<End, MeetingError> {
         let outbound = self.outbound(by);
-        in_time(async {
+        self.guarded((kind, by), async {
             match kind {
                 ProviderKind::Bbb => bbb::end(outbound, providers.bbb()?, room).await,
                 kind => Err(unsupported(kind, "ending meetings")),
@@ -114,14 +122,29 @@ impl Meetings {
     fn outbound(&self, by: NamedBy) -> &Outbound {
         match by {
             NamedBy::Operator => &self.operators,
-            NamedBy::Tenant => &self.tenants,
+            NamedBy::Tenant(_) => &self.tenants,
         }
     }
-}
 
-async fn in_time<T>(asking: impl Future<Output = Result<T, MeetingError>>) -> Result<T, MeetingError> {
-    let late = || MeetingError::Unavailable(format!("it does not answer within {} seconds", LIMIT.as_secs()));
-    tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| Err(late()))
+    /// Within the time, and not at all while the server is left alone.
+    async fn guarded<T>(
+        &self,
+        (kind, by): (ProviderKind, NamedBy),
+        asking: impl Future<Output = Result<T, MeetingError>>,
+    ) -> Result<T, MeetingError> {
+        let server = match by {
+            NamedBy::Operator => format!("{} of the environment", kind.as_str()),
+            NamedBy::Tenant(id) => id.to_string(),
+        };
+        let pass = self.breakers.admit(&server, LIMIT).map_err(MeetingError::LeftAlone)?;
+        let late = || MeetingError::Unavailable(format!("it does not answer within {} seconds", LIMIT.as_secs()));
+        let result = tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| Err(late()));
+        match &result {
+            Err(MeetingError::Unavailable(_)) => pass.failed(),
+            _ => pass.answered(),
+        }
+        result
+    }
 }
 
 fn unsupported(provider: ProviderKind, what: &'static str) -> MeetingError {

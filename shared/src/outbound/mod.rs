@@ -20,6 +20,9 @@ use tokio::net::TcpStream;
 use url::{Host, Url};
 
 mod addresses;
+mod breaker;
+
+pub use breaker::{Breakers, Pass};
 
 /// A place that is not asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -48,5 +48,5 @@ async fn server(job: &EndMeeting, state: &State, ctx: &Ctx) -> Result<Option<(Pr
     tx.rollback().await?;
     let place = (row.tenant_id, id);
     let configuration = Configuration::open(&state.keys, place, (row.provider, &row.settings), &sealed)?;
-    Ok(Some((Providers::of(&configuration), NamedBy::Tenant)))
+    Ok(Some((Providers::of(&configuration), NamedBy::Tenant(id))))
 }

@@ -27,7 +27,7 @@ const LEASE: Duration = Duration::from_secs(LIMIT.as_secs() + 2);
 /// While another makes it.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Seconds after which a server that did not answer may be asked again.
-const RETRY_AFTER: &str = "5";
+const RETRY_AFTER: u64 = 5;
 
 /// Makes the session's meeting, or finds it, for somebody who may join. While the provider is asked nothing is held, not
 /// even a connection to the database. So the caller judges again afterwards, in the transaction that is handed back.
@@ -41,7 +41,7 @@ pub async fn make(state: &AppState, mut tx: Tx, caller: &Caller, id: SessionId) 
     let configured = configured(state, &mut tx, &session).await?;
 
     let server = match &configured {
-        Some(opened) => (&opened.providers, NamedBy::Tenant),
+        Some(opened) => (&opened.providers, NamedBy::Tenant(opened.id)),
         None => (&state.providers, NamedBy::Operator),
     };
     let new = NewMeeting {
@@ -96,9 +96,7 @@ async fn claim(state: &AppState, caller: &Caller, session: &Session, deadline: I
                 sleep(LOOK_AGAIN).await;
             }
             Claim::Anothers => {
-                return Err(
-                    not_made(session, &MeetingError::Unavailable("somebody else is making it".to_owned())).into()
-                );
+                return Err(not_made(session, &MeetingError::NotNow("somebody else is making it".to_owned())).into());
             }
         }
     }
@@ -139,7 +137,11 @@ fn not_made(session: &Session, error: &MeetingError) -> Problem {
         "no meeting could be made for a join"
     );
     match error {
-        MeetingError::Unavailable(_) => {
+        MeetingError::Unavailable(_) | MeetingError::NotNow(_) | MeetingError::LeftAlone(_) => {
+            let retry_after = match error {
+                MeetingError::LeftAlone(left) => left.as_secs() + 1,
+                _ => RETRY_AFTER,
+            };
             let detail = "The meeting server does not answer at the moment. Nothing was changed; try again.";
             Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -147,7 +149,7 @@ fn not_made(session: &Session, error: &MeetingError) -> Problem {
                 "The meeting server is not there",
                 detail,
             )
-            .header(header::RETRY_AFTER, RETRY_AFTER)
+            .header(header::RETRY_AFTER, retry_after)
         }
         MeetingError::Refused(_) => {
             let detail = "The meeting server does not take what it is asked. An administrator has to see to the provider \
