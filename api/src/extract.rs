@@ -8,7 +8,7 @@ use axum::{
 };
 use chrono::{DateTime, Datelike as _, Utc};
 use serde::de::DeserializeOwned;
-use shared::domain::ids::{ApiKeyId, JobId, ProviderConfigId, RecordingId, SessionId};
+use shared::domain::ids::{ApiKeyId, JobId, ProviderConfigId, RecordingId, SessionId, WebhookEventId};
 
 use crate::{
     error::{self, Error, Problem},
@@ -38,6 +38,10 @@ impl Named for ProviderConfigId {
 
 impl Named for JobId {
     const NAME: &'static str = "job";
+}
+
+impl Named for WebhookEventId {
+    const NAME: &'static str = "webhook event";
 }
 
 impl Named for ApiKeyId {

@@ -62,6 +62,7 @@ pub async fn without_transaction<T>(
     let mut tx = state.begin_alone(caller, Some(caller.tenant.id)).await?;
     // The key was free meanwhile: a repeat may be under way, or even have been answered.
     if !idempotency_keys::lock(&mut tx, &id).await? || idempotency_keys::find(&mut tx, &id).await?.is_some() {
+        tx.rollback().await?;
         return Err(in_use().into());
     }
     joint.renew(tx);
@@ -95,6 +96,8 @@ async fn once(state: AppState, route: String, request: Request, next: Next) -> R
     }
     if let Some(sealed) = idempotency_keys::find(&mut tx, &slot.id).await? {
         let kept = slot.open(sealed)?;
+        // At once, so that the next one finds the key free.
+        tx.rollback().await?;
         return if kept.asked == asked { kept.replay() } else { Err(reused().into()) };
     }
     let joint = Joint::new(tx);

@@ -67,8 +67,8 @@ pub fn head() -> OpenApi {
             ("recordings", "Recordings and their files"),
             ("api-keys", "Keys with which a tenant's machines call"),
             ("provider-configs", "Servers and accounts at meeting providers, for administrators"),
-            ("audit-log", "Who changed what, for administrators"),
-            ("webhooks", "For meeting providers"),
+            ("audit-log", "Who changed what, for administrators and operators"),
+            ("webhooks", "For meeting providers; and what they told, for administrators and operators"),
             ("operations", "For those who run the service"),
         ]
         .into_iter()

@@ -11,8 +11,8 @@
 //!
 //! Who may not view a session gets 404, as for a session that does not exist; who may view it, but not do the
 //! rest, gets 403. New sessions are made by instructors, admins and services. Jobs, queues and schedules, which are those
-//! of all tenants, are for operators alone ([`Operator`]); API keys, provider configurations and the audit log for the
-//! tenant's administrators ([`Admin`]).
+//! of all tenants, are for operators alone ([`Operator`]); API keys and provider configurations for the tenant's
+//! administrators ([`Admin`]); the audit log and the webhooks that came for both ([`Overseer`]).
 //!
 //! A machine with an API key is a `service` or an `admin` of its tenant, whatever its key says. It is nobody in a class:
 //! only a key with `admin` gets in, as a co-host. A key with `admin` makes keys, of its tenant and not beyond its own end.
@@ -24,7 +24,7 @@ use axum::{
 use shared::{
     db::{invitees, sessions},
     domain::{
-        ids::SessionId,
+        ids::{SessionId, TenantId},
         person::{Part, Role},
         session::{Access, Session},
     },
@@ -91,6 +91,8 @@ pub enum Rule {
     Join,
     /// To administer the tenant to which the thing belongs.
     Administer,
+    /// To administer the tenant to which the thing belongs, or to run the service.
+    Oversee,
     /// To run the service.
     Operate,
 }
@@ -120,11 +122,12 @@ pub const RULES: &[(&str, Rule)] = &[
     ("get_provider_config", Rule::Administer),
     ("get_recording", Rule::OnSession(Right::View)),
     ("get_session", Rule::OnSession(Right::View)),
+    ("get_webhook_event", Rule::Oversee),
     ("heartbeat", Rule::OnSession(Right::View)),
     ("join_session", Rule::Join),
     ("leave_session", Rule::OnSession(Right::View)),
     ("list_api_keys", Rule::Administer),
-    ("list_audit_log", Rule::Administer),
+    ("list_audit_log", Rule::Oversee),
     ("list_invitees", Rule::OnSession(Right::Inspect)),
     ("list_jobs", Rule::Operate),
     ("list_participants", Rule::OnSession(Right::Inspect)),
@@ -133,6 +136,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("list_recordings", Rule::OnSession(Right::View)),
     ("list_schedules", Rule::Operate),
     ("list_sessions", Rule::Known),
+    ("list_webhook_events", Rule::Oversee),
     ("livez", Rule::Open),
     ("make_provider_config_default", Rule::Administer),
     ("metrics", Rule::Open),
@@ -147,6 +151,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("receive_webhook_of_config", Rule::Provider),
     ("replace_invitees", Rule::OnSession(Right::Manage)),
     ("replace_session", Rule::OnSession(Right::Manage)),
+    ("replay_webhook_event", Rule::Oversee),
     ("resume_queue", Rule::Operate),
     ("retry_dead_jobs", Rule::Operate),
     ("retry_job", Rule::Operate),
@@ -220,6 +225,37 @@ impl FromRequestParts<AppState> for Admin {
             return Err(error::forbidden("This is for administrators of the tenant.").into());
         }
         Ok(Self(caller))
+    }
+}
+
+/// A caller who administers a tenant, and sees what is the tenant's; or who runs the service, and sees what is anybody's and
+/// nobody's. As an extractor it comes first, like [`Admin`].
+pub struct Overseer(pub Caller);
+
+impl FromRequestParts<AppState> for Overseer {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        if !caller.is(Role::Admin) && !caller.is(Role::Operator) {
+            return Err(error::forbidden("This is for administrators of the tenant, and for operators.").into());
+        }
+        Ok(Self(caller))
+    }
+}
+
+impl Overseer {
+    /// Whose things they see; `None`: everybody's.
+    pub fn tenant(&self) -> Option<TenantId> {
+        (!self.0.is(Role::Operator)).then_some(self.0.tenant.id)
+    }
+
+    /// A transaction that sees what they do.
+    pub async fn begin(&self, state: &AppState) -> sqlx::Result<Tx> {
+        match self.tenant() {
+            Some(_) => state.begin_for(&self.0).await,
+            None => state.begin_for_all(&self.0).await,
+        }
     }
 }
 

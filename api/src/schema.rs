@@ -15,6 +15,7 @@ pub const LOCALE: &[&str] = &["tr", "en"];
 pub const ATTENDANCE: &[&str] = &["present", "late", "left_early", "partial", "absent", "excused"];
 pub const SOURCE: &[&str] = &["heartbeat", "webhook", "poll", "end_report", "manual"];
 pub const QUEUE: &[&str] = &["default", "live", "notifications"];
+pub const WEBHOOK_STATE: &[&str] = &["stored", "processed", "ignored"];
 pub const JOB_STATE: &[&str] = &["available", "running", "done", "dead", "cancelled"];
 /// What an API key may be; operators are not a tenant's to make, people have tokens.
 pub const API_KEY_ROLE: &[&str] = &["admin", "service"];
@@ -72,6 +73,7 @@ schemas! {
     recording, recording_or_null = RECORDING;
     queue, queue_or_null = QUEUE;
     job_state, job_state_or_null = JOB_STATE;
+    webhook_state, webhook_state_or_null = WEBHOOK_STATE;
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who changed what, for the tenant's administrators.
+//! Who changed what, for the tenant's administrators and for operators.
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::db::audit_log::{self, AuditEntry, Filter};
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use crate::{
     error::Result,
     extract::{Query, sane_time},
     page::{Address, Page, Wanted},
-    permissions::Admin,
+    permissions::Overseer,
     router::BASE,
     state::AppState,
 };
@@ -22,6 +23,8 @@ use crate::{
 pub struct AuditEntryBody {
     #[schema(example = "4711")]
     id: String,
+    /// Null where it belongs to no tenant.
+    tenant_id: Option<Uuid>,
     at: DateTime<Utc>,
     /// `person:` and the token's `sub`, `api-key:` and its id, `job:` and its kind, `operator:` and who; `sql:` and a
     /// database user where it was done by hand.
@@ -43,6 +46,7 @@ impl From<AuditEntry> for AuditEntryBody {
     fn from(entry: AuditEntry) -> Self {
         Self {
             id: entry.id.to_string(),
+            tenant_id: entry.tenant_id.map(|id| id.0),
             at: entry.at,
             actor: entry.actor,
             request_id: entry.request_id,
@@ -78,13 +82,14 @@ pub struct ListAuditLog {
 }
 
 /// Every change in the tenant, newest first: who, what, when, from what to what. Nobody can change or delete a line.
+/// Operators see those of all tenants, and those that are no tenant's.
 #[utoipa::path(
     get, path = "/api/v1/live-sessions/audit-log/", tag = "audit-log", params(ListAuditLog),
     responses((status = 200, body = Page<AuditEntryBody>)),
 )]
 pub async fn list_audit_log(
     State(state): State<AppState>,
-    Admin(caller): Admin,
+    overseer: Overseer,
     Query(query): Query<ListAuditLog>,
 ) -> Result<Json<Page<AuditEntryBody>>> {
     let wanted = Wanted::<i64>::parse(query.cursor.as_deref(), query.page_size)?;
@@ -96,9 +101,9 @@ pub async fn list_audit_log(
         after: sane_time("after", query.after)?,
         before: sane_time("before", query.before)?,
     };
-    let mut tx = state.begin_for(&caller).await?;
+    let mut tx = overseer.begin(&state).await?;
     let rows =
-        audit_log::page(&mut *tx, caller.tenant.id, &filter, wanted.after, wanted.backwards, wanted.limit()).await?;
+        audit_log::page(&mut *tx, overseer.tenant(), &filter, wanted.after, wanted.backwards, wanted.limit()).await?;
     let parameters = [
         ("subject_id", query.subject_id),
         ("actor", query.actor),

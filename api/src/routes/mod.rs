@@ -18,4 +18,5 @@ pub mod queues;
 pub mod recordings;
 pub mod schedules;
 pub mod sessions;
+pub mod webhook_events;
 pub mod webhooks;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     provider_configs::{config_path, jitsi},
     support::*,
+    webhooks::webhook_event,
 };
 
 const KEY: &str = "8e03978e-40d5-43e8-bc93-6894a57f9324";
@@ -61,6 +62,9 @@ async fn good<'a>(app: &'a TestApp, operation: &str) -> (Client<'a>, String, Val
         "/provider-configs/{id}/make-default/" => {
             let made = app.configure(&jitsi(verb, json!({}))).await;
             (app.admin(), config_path(&made, &format!("{verb}/")), json!({}))
+        }
+        "/webhook-events/{id}/replay/" => {
+            (app.admin(), operation.replace("{id}", &webhook_event(app).await), json!({}))
         }
         new => panic!("{new}: say here how it succeeds"),
     }

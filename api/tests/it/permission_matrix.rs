@@ -10,6 +10,7 @@ use crate::{
     key_server::rsa_pem,
     provider_configs::{config_path, jitsi},
     support::*,
+    webhooks::webhook_event,
 };
 
 /// Who calls. Sessions belong to `teacher` of the tenant `okul` and are for invitees only.
@@ -73,6 +74,9 @@ fn expected(rule: Rule, person: &Person, on_a_thing: bool) -> Verdict {
         Rule::Join => on_session(Right::View),
         Rule::Administer if on_a_thing && has("admin") && person.tenant != "okul" => Verdict::Refused(404),
         Rule::Administer => only(has("admin")),
+        Rule::Oversee if has("operator") => Verdict::Allowed,
+        Rule::Oversee if on_a_thing && has("admin") && person.tenant != "okul" => Verdict::Refused(404),
+        Rule::Oversee => only(has("admin")),
         Rule::Operate => only(has("operator")),
     }
 }
@@ -120,6 +124,8 @@ async fn address(app: &TestApp, path: &str) -> String {
     } else if path.contains("/api-keys/{id}/") {
         let made = app.admin().post("/api-keys/", &json!({"name": "LMS", "roles": ["service"]})).await;
         made.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned()
+    } else if path.contains("/webhook-events/{id}/") {
+        webhook_event(app).await
     } else if path.contains("{id}") {
         let of_jaas = path.contains("/jaas/");
         let made = app.configure(&if of_jaas { jaas(&unique()) } else { jitsi(&unique(), json!({})) }).await;

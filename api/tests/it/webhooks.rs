@@ -143,3 +143,87 @@ async fn jaas_signatures_are_checked_against_the_raw_body_and_the_clock() {
     assert_eq!(send(signature(t, &body), body.clone()).await.expect(StatusCode::OK)["status"], "stored");
     assert_eq!(send(signature(t, &body), body).await.expect(StatusCode::OK)["status"], "duplicate");
 }
+
+/// A webhook of a session of the tenant, processed to no effect.
+pub async fn webhook_event(app: &TestApp) -> String {
+    // At the environment's Jitsi.
+    app.sql("update provider_configs set is_default = false").await;
+    let made = app.live(json!({})).await;
+    let mut body = joined(made["room"].as_str().unwrap());
+    body["occupant"]["occupant_jid"] = format!("{}@x/y", uuid::Uuid::now_v7()).into();
+    jitsi(app, "/webhooks/jitsi/", Some(JITSI_SECRET), &body).await.expect(StatusCode::OK);
+    app.sql("update webhook_events set state = 'ignored', note = 'so'").await;
+    app.sql("delete from jobs where kind = 'process-webhook'").await;
+    let id: uuid::Uuid = sqlx::query_scalar("select id from webhook_events order by id desc limit 1")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    id.to_string()
+}
+
+async fn inbox(client: &Client<'_>, query: &str) -> Vec<Value> {
+    let page = client.get(&format!("/webhook-events/?{query}")).await.expect(StatusCode::OK);
+    page["results"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn the_inbox_shows_what_came_and_an_event_can_be_processed_again() {
+    let app = TestApp::start().await;
+    let id = webhook_event(&app).await;
+    let (admin, operator) = (app.admin(), app.somebody("other", "op", &["operator"]));
+    let listed = inbox(&admin, "").await;
+    let [event] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!(
+        (&event["id"], &event["provider"], &event["event_type"], &event["state"], &event["note"]),
+        (&json!(id), &json!("jitsi"), &json!("muc-occupant-joined"), &json!("ignored"), &json!("so"))
+    );
+    for (query, found) in [
+        ("state=ignored&provider=jitsi&event_type=muc-occupant-joined", 1),
+        ("state=stored", 0),
+        ("provider=bbb", 0),
+        ("received_before=2026-01-01T00:00:00Z", 0),
+        (&format!("session_id={}", event["session_id"].as_str().unwrap()), 1),
+    ] {
+        assert_eq!(inbox(&admin, query).await.len(), found, "{query}");
+    }
+    for wrong in ["state=lost", "provider=teams", "page_size=0", "room=x"] {
+        admin.get(&format!("/webhook-events/?{wrong}")).await.problem(400, "invalid-parameter");
+    }
+    let shown = admin.get(&format!("/webhook-events/{id}/")).await.expect(StatusCode::OK);
+    assert_eq!(shown["body"]["occupant"]["name"], "Ali");
+
+    let to = format!("/webhook-events/{id}/replay/");
+    let replayed = admin.call(&to).await.expect(StatusCode::OK);
+    assert_eq!((&replayed["state"], &replayed["note"]), (&json!("stored"), &Value::Null));
+    operator.call(&to).await.expect(StatusCode::OK);
+    let jobs: Vec<String> = app.jobs().await.into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(jobs, ["process-webhook"], "it waits once");
+    let log = admin.get("/audit-log/?action=webhook-event.replayed").await.expect(StatusCode::OK);
+    assert_eq!(log["results"].as_array().unwrap().len(), 1, "the second changed nothing");
+
+    // Another tenant has no part in it; nor has what belongs to nobody a place but with operators.
+    let foreign = app.foreigner();
+    for path in [format!("/webhook-events/{id}/"), to] {
+        let method = if path.ends_with("replay/") { Method::POST } else { Method::GET };
+        answer(foreign.request(method, &path)).await.problem(404, "not-found");
+    }
+    jitsi(&app, "/webhooks/jitsi/", Some(JITSI_SECRET), &joined("nowhere")).await.expect(StatusCode::OK);
+    assert_eq!((inbox(&admin, "").await.len(), inbox(&operator, "").await.len()), (1, 2));
+}
+
+#[tokio::test]
+async fn the_inbox_shows_no_password_and_no_link_that_carries_one() {
+    let app = TestApp::start().await;
+    let id = webhook_event(&app).await;
+    app.sql(
+        r#"update webhook_events set body = '{"data": {"preAuthenticatedLink": "https://x/?token=geheim", "list": [{"moderator-pass": "geheim"}]},
+            "download_token": "geheim", "passcodes": null, "name": "Ali"}'"#,
+    )
+    .await;
+    let shown = app.admin().get(&format!("/webhook-events/{id}/")).await.expect(StatusCode::OK);
+    assert_eq!(
+        shown["body"],
+        json!({"data": {"preAuthenticatedLink": "…", "list": [{"moderator-pass": "…"}]}, "download_token": "…",
+            "passcodes": null, "name": "Ali"})
+    );
+}

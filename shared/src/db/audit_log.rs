@@ -10,6 +10,7 @@ use crate::domain::ids::TenantId;
 #[derive(Debug, Clone, FromRow)]
 pub struct AuditEntry {
     pub id: i64,
+    pub tenant_id: Option<TenantId>,
     pub at: DateTime<Utc>,
     pub actor: String,
     pub request_id: Option<String>,
@@ -31,19 +32,20 @@ pub struct Filter {
     pub before: Option<DateTime<Utc>>,
 }
 
-/// Up to `limit` changes of a tenant beside `from`, newest first, or oldest first where `ascending`.
+/// Up to `limit` changes of a tenant (`None`: of all, and of none) beside `from`, newest first, or oldest first where `ascending`.
 pub async fn page<'e>(
     executor: impl PgExecutor<'e>,
-    tenant: TenantId,
+    tenant: Option<TenantId>,
     filter: &Filter,
     from: Option<i64>,
     ascending: bool,
     limit: i64,
 ) -> sqlx::Result<Vec<AuditEntry>> {
     let (beside, order) = if ascending { (">", "asc") } else { ("<", "desc") };
+    let of_tenant = if tenant.is_some() { "tenant_id = $1" } else { "$1::uuid is null" };
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "select id, at, actor, request_id, action, subject_id, changes from audit_log \
-         where tenant_id = $1 and ($2::bigint is null or id {beside} $2) \
+        "select id, tenant_id, at, actor, request_id, action, subject_id, changes from audit_log \
+         where {of_tenant} and ($2::bigint is null or id {beside} $2) \
          and ($3::text is null or subject_id = $3) and ($4::text is null or actor = $4) \
          and ($5::text is null or action = $5) \
          and ($6::timestamptz is null or at >= $6) and ($7::timestamptz is null or at < $7) \

@@ -3,19 +3,45 @@
 use std::{borrow::Cow, time::Duration};
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{FromRow, PgExecutor};
+use sqlx::{AssertSqlSafe, FromRow, PgExecutor};
 
 use crate::domain::{
-    ids::{ProviderConfigId, TenantId, WebhookEventId},
+    ids::{ProviderConfigId, SessionId, TenantId, WebhookEventId},
+    provider::ProviderKind,
     session::Session,
 };
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum WebhookState {
+    /// To be processed.
+    Stored,
+    Processed,
+    /// It changes nothing.
+    Ignored,
+}
+
+impl WebhookState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Processed => "processed",
+            Self::Ignored => "ignored",
+        }
+    }
+}
 
 /// A stored webhook.
 #[derive(Debug, Clone, FromRow)]
 pub struct WebhookEvent {
     pub id: WebhookEventId,
     pub tenant_id: Option<TenantId>,
+    /// The session that it was about, where one was found.
+    pub session_id: Option<SessionId>,
     /// The provider's part of the webhook's URL, see `providers::WebhookSource`.
     pub provider: String,
     /// By whose secret it was verified; `None`: by the environment's. It is about sessions of that configuration alone.
@@ -25,19 +51,76 @@ pub struct WebhookEvent {
     pub occurred_at: DateTime<Utc>,
     /// As it came.
     pub body: Value,
-    /// `stored`, `processed` or `ignored`.
-    pub state: String,
+    pub state: WebhookState,
     pub note: Option<String>,
     pub received_at: DateTime<Utc>,
     pub processed_at: Option<DateTime<Utc>>,
 }
 
+const COLUMNS: &str = "id, tenant_id, session_id, provider, provider_config_id, event_key, event_type, occurred_at, body, \
+    state, note, received_at, processed_at";
+
 pub async fn find<'e>(executor: impl PgExecutor<'e>, id: WebhookEventId) -> sqlx::Result<Option<WebhookEvent>> {
-    sqlx::query_as(
-        "select id, tenant_id, provider, provider_config_id, event_key, event_type, occurred_at, body, state, note, \
-             received_at, processed_at \
-         from webhook_events where id = $1",
-    )
+    sqlx::query_as(AssertSqlSafe(format!("select {COLUMNS} from webhook_events where id = $1")))
+        .bind(id)
+        .fetch_optional(executor)
+        .await
+}
+
+/// Which events; what is absent, does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Else those of all tenants, and of none.
+    pub tenant: Option<TenantId>,
+    pub session: Option<SessionId>,
+    pub config: Option<ProviderConfigId>,
+    pub provider: Option<ProviderKind>,
+    pub state: Option<WebhookState>,
+    pub event_type: Option<String>,
+    /// Inclusive.
+    pub received_after: Option<DateTime<Utc>>,
+    /// Exclusive.
+    pub received_before: Option<DateTime<Utc>>,
+}
+
+/// Up to `limit` events beside `from`, newest first, or oldest first where `ascending`.
+pub async fn page<'e>(
+    executor: impl PgExecutor<'e>,
+    filter: &Filter,
+    from: Option<WebhookEventId>,
+    ascending: bool,
+    limit: i64,
+) -> sqlx::Result<Vec<WebhookEvent>> {
+    let (beside, order) = if ascending { (">", "asc") } else { ("<", "desc") };
+    let of_tenant = if filter.tenant.is_some() { "tenant_id = $1" } else { "$1::uuid is null" };
+    sqlx::query_as(AssertSqlSafe(format!(
+        "select {COLUMNS} from webhook_events \
+         where {of_tenant} and ($2::uuid is null or id {beside} $2) \
+         and ($3::uuid is null or session_id = $3) and ($4::uuid is null or provider_config_id = $4) \
+         and ($5::text is null or provider = $5) and ($6::text is null or state = $6) \
+         and ($7::text is null or event_type = $7) \
+         and ($8::timestamptz is null or received_at >= $8) and ($9::timestamptz is null or received_at < $9) \
+         order by id {order} limit $10"
+    )))
+    .bind(filter.tenant)
+    .bind(from)
+    .bind(filter.session)
+    .bind(filter.config)
+    .bind(filter.provider)
+    .bind(filter.state)
+    .bind(&filter.event_type)
+    .bind(filter.received_after)
+    .bind(filter.received_before)
+    .bind(limit)
+    .fetch_all(executor)
+    .await
+}
+
+/// It is to be processed again. `None` when there is no such event.
+pub async fn reopen<'e>(executor: impl PgExecutor<'e>, id: WebhookEventId) -> sqlx::Result<Option<WebhookEvent>> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "update webhook_events set state = 'stored', note = null, processed_at = null where id = $1 returning {COLUMNS}"
+    )))
     .bind(id)
     .fetch_optional(executor)
     .await

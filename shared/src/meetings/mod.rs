@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::{
     domain::{ids::ProviderConfigId, provider::ProviderKind},
     outbound::{Breakers, Outbound, Rule},
@@ -87,14 +89,15 @@ impl Meetings {
         })
     }
 
-    /// Makes the meeting of a room, or finds the one that is there.
+    /// Makes the meeting of a room, or finds the one that is there; by the deadline, which is no further than [`LIMIT`].
     pub async fn make(
         &self,
         (providers, by): (&Providers, NamedBy),
         new: &NewMeeting<'_>,
+        deadline: Instant,
     ) -> Result<Meeting, MeetingError> {
         let outbound = self.outbound(by);
-        self.guarded((new.kind, by), async {
+        self.guarded((new.kind, by), deadline, async {
             match new.kind {
                 ProviderKind::Bbb => bbb::make(outbound, providers.bbb()?, new).await.map(Meeting::Bbb),
                 kind => Err(unsupported(kind, "making meetings")),
@@ -110,7 +113,7 @@ impl Meetings {
         (kind, room): (ProviderKind, &str),
     ) -> Result<End, MeetingError> {
         let outbound = self.outbound(by);
-        self.guarded((kind, by), async {
+        self.guarded((kind, by), Instant::now() + LIMIT, async {
             match kind {
                 ProviderKind::Bbb => bbb::end(outbound, providers.bbb()?, room).await,
                 kind => Err(unsupported(kind, "ending meetings")),
@@ -130,6 +133,7 @@ impl Meetings {
     async fn guarded<T>(
         &self,
         (kind, by): (ProviderKind, NamedBy),
+        deadline: Instant,
         asking: impl Future<Output = Result<T, MeetingError>>,
     ) -> Result<T, MeetingError> {
         let server = match by {
@@ -137,8 +141,8 @@ impl Meetings {
             NamedBy::Tenant(id) => id.to_string(),
         };
         let pass = self.breakers.admit(&server, LIMIT).map_err(MeetingError::LeftAlone)?;
-        let late = || MeetingError::Unavailable(format!("it does not answer within {} seconds", LIMIT.as_secs()));
-        let result = tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| Err(late()));
+        let late = || MeetingError::Unavailable("it does not answer in time".to_owned());
+        let result = tokio::time::timeout_at(deadline, asking).await.unwrap_or_else(|_| Err(late()));
         match &result {
             Err(MeetingError::Unavailable(_)) => pass.failed(),
             _ => pass.answered(),

@@ -36,3 +36,32 @@ pub struct Received {
     /// [`Providers::parse_stored`](super::Providers::parse_stored) makes the same event of it.
     pub body: Value,
 }
+
+/// Fields whose values let somebody in, by the words that their names are made of.
+const CREDENTIALS: [&str; 8] = [
+    "moderatorpass",
+    "viewerpass",
+    "password",
+    "passcode",
+    "downloadtoken",
+    "sessiontoken",
+    "preauthenticatedlink",
+    "starturl",
+];
+
+/// A body as it may be shown: `…` stands for passwords, tokens and links that carry one.
+pub fn without_credentials(body: Value) -> Value {
+    match body {
+        Value::Object(fields) => {
+            let shown = fields.into_iter().map(|(name, value)| {
+                let word: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+                let secret = CREDENTIALS.iter().any(|credential| word.contains(credential)) && !value.is_null();
+                let value = if secret { Value::from("…") } else { without_credentials(value) };
+                (name, value)
+            });
+            Value::Object(shown.collect())
+        }
+        Value::Array(items) => items.into_iter().map(without_credentials).collect(),
+        other => other,
+    }
+}

@@ -25,7 +25,7 @@ pub mod settings;
 mod standard_webhooks;
 mod zoom;
 
-pub use delivery::{Delivery, Received, Verified};
+pub use delivery::{Delivery, Received, Verified, without_credentials};
 pub use event::{EventKind, Occupancy, ProviderEvent, WebhookSource};
 pub use jitsi::origin as jitsi_origin;
 pub use room::room_name;

@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use shared::{
-    db::{attendance, invitees, participants, recordings, sessions, sightings, tenants, webhook_events},
+    db::{
+        attendance, invitees, participants, recordings, sessions, sightings, tenants,
+        webhook_events::{self, WebhookState},
+    },
     domain::{
         attendance::SightingKind,
         ids::ProviderConfigId,
@@ -38,7 +41,9 @@ impl Handler for ProcessWebhook {
     async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
         let mut tx = ctx.begin_for_all(state).await?;
         let stored = webhook_events::find(&mut *tx, self.webhook_event_id).await?;
-        let Some(stored) = stored.filter(|event| event.state == "stored") else { return Ok(Done::nothing()) };
+        let Some(stored) = stored.filter(|event| event.state == WebhookState::Stored) else {
+            return Ok(Done::nothing());
+        };
 
         let parsed = stored.provider.parse::<WebhookSource>().and_then(|source| {
             let event = state.providers.parse_stored(source, &stored.body).map_err(|e| e.to_string())?;

@@ -41,7 +41,14 @@ async fn make(server: &BigBlueButton, room: &str) {
     let providers = Providers::of(&Configuration { settings, secrets });
     let meetings = Meetings::new(Rule { allow_private: true, setting: "" }).unwrap();
     let new = NewMeeting { kind: ProviderKind::Bbb, room, title: "Algebra", recording: false };
-    meetings.make((&providers, NamedBy::Tenant(ProviderConfigId::new())), &new).await.unwrap();
+    meetings
+        .make(
+            (&providers, NamedBy::Tenant(ProviderConfigId::new())),
+            &new,
+            tokio::time::Instant::now() + shared::meetings::LIMIT,
+        )
+        .await
+        .unwrap();
 }
 
 fn end(room: &str, provider_config_id: Option<ProviderConfigId>) -> EndMeeting {

@@ -171,7 +171,7 @@ async fn found(worker: &TestWorker, tenant: TenantId, things: &Things) -> Vec<(&
     });
     ask!("audit_log::page", |tx| {
         let all = audit_log::Filter::default();
-        audit_log::page(&mut *tx, worker.tenant, &all, None, false, 10).await.unwrap().len() as u64
+        audit_log::page(&mut *tx, Some(worker.tenant), &all, None, false, 10).await.unwrap().len() as u64
     });
     ask!("control::find", |tx| { control::find(&mut *tx, things.job).await.unwrap().iter().len() as u64 });
     all

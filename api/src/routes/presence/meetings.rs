@@ -10,7 +10,7 @@ use shared::{
     providers::Meeting,
     queue::Tx,
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::{Connection, has_place, may_enter, no_person, presence, way_in::configured};
 use crate::{
@@ -56,9 +56,7 @@ pub async fn make(state: &AppState, mut tx: Tx, caller: &Caller, id: SessionId) 
             Claimed::ToMake(claimed) => claimed,
             Claimed::JustMade(meeting) => return Ok(meeting),
         };
-        let late = || MeetingError::Unavailable("it does not answer in time".to_owned());
-        let made = timeout_at(deadline, state.meetings.make(server, &new)).await;
-        match made.unwrap_or_else(|_| Err(late())) {
+        match state.meetings.make(server, &new, deadline).await {
             Ok(meeting) => {
                 keep(state, caller, &claimed, (&session.room, &meeting)).await?;
                 Ok(meeting)
