@@ -132,6 +132,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("list_jobs", Rule::Operate),
     ("list_participants", Rule::OnSession(Right::Inspect)),
     ("list_provider_configs", Rule::Administer),
+    ("list_providers", Rule::Known),
     ("list_queues", Rule::Operate),
     ("list_recordings", Rule::OnSession(Right::View)),
     ("list_schedules", Rule::Operate),

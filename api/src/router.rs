@@ -54,6 +54,7 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         ))
         .routes(routes!(provider_configs::make_default::make_provider_config_default))
         .routes(routes!(provider_configs::test::test_provider_config))
+        .routes(routes!(providers::list_providers))
         .routes(routes!(queues::list_queues))
         .routes(routes!(queues::pause_queue))
         .routes(routes!(queues::resume_queue))

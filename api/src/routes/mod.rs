@@ -14,6 +14,7 @@ pub mod ops;
 pub mod participants;
 pub mod presence;
 pub mod provider_configs;
+pub mod providers;
 pub mod queues;
 pub mod recordings;
 pub mod schedules;

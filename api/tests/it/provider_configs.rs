@@ -280,3 +280,27 @@ async fn only_administrators_see_and_change_configurations() {
     assert_eq!(app.foreigner().get("/provider-configs/").await.expect(StatusCode::OK)["results"], json!([]));
     assert_eq!(app.admin().get(&one).await.expect(StatusCode::OK), made);
 }
+
+#[tokio::test]
+async fn everybody_sees_what_each_provider_can_do() {
+    let app = TestApp::start().await;
+    let listed = app.student("s1").get("/providers/").await.expect(StatusCode::OK);
+    let listed = listed.as_array().unwrap();
+    let names: Vec<&str> = listed.iter().map(|kind| kind["provider"].as_str().unwrap()).collect();
+    assert_eq!(names, ["jitsi", "jaas", "bbb", "zoom"]);
+    let defaults: Vec<&Value> = listed.iter().filter(|kind| kind["is_default"] == true).collect();
+    assert_eq!(
+        (defaults.len(), &defaults[0]["provider"], &defaults[0]["configured"]),
+        (1, &json!("jitsi"), &json!(true))
+    );
+    // The document tells all that there is, and nothing else.
+    let document = app.anonymous().get("//openapi.json").await.expect(StatusCode::OK);
+    let told: std::collections::BTreeSet<&String> =
+        document["components"]["schemas"]["Capabilities"]["properties"].as_object().unwrap().keys().collect();
+    for kind in listed {
+        assert_eq!(kind["capabilities"].as_object().unwrap().keys().collect::<std::collections::BTreeSet<_>>(), told);
+    }
+    let made = app.configure(&bbb("BBB", "https://bbb.school.test")).await;
+    assert_eq!(made["capabilities"], listed[2]["capabilities"]);
+    assert_eq!(made["capabilities"]["ends_meetings"], true);
+}

@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod bbb;
+mod capabilities;
 mod delivery;
 mod event;
 mod event_sync;
@@ -25,6 +26,7 @@ pub mod settings;
 mod standard_webhooks;
 mod zoom;
 
+pub use capabilities::Capabilities;
 pub use delivery::{Delivery, Received, Verified, without_credentials};
 pub use event::{EventKind, Occupancy, ProviderEvent, WebhookSource};
 pub use jitsi::origin as jitsi_origin;

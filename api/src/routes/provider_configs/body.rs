@@ -17,7 +17,7 @@ use shared::{
         provider::ProviderKind,
     },
     providers::{
-        WebhookSource,
+        Capabilities, Providers,
         settings::{MASK, mask, secret_fields},
     },
     secrets::{Place, Sealed, Secret},
@@ -32,6 +32,7 @@ use crate::{
     extract::Etag,
     provider_configs::{ProviderConfigs, unavailable},
     router::BASE,
+    routes::providers::CapabilitiesBody,
     schema,
     state::AppState,
 };
@@ -55,8 +56,14 @@ pub struct ProviderConfigBody {
     pub is_default: bool,
     /// Whether sessions can be planned and joined here.
     pub enabled: bool,
-    /// Where the provider sends its webhooks; null where none are taken yet.
-    pub webhook_url: Option<String>,
+    /// Where the provider sends its webhooks.
+    #[schema(
+        example = "https://live.example.org/api/v1/live-sessions/webhooks/jitsi/0195f0c2-7a3b-7000-8000-000000000000/"
+    )]
+    pub webhook_url: String,
+    /// What can be done with sessions that are held here; null while its secrets cannot be used.
+    #[schema(value_type = Option<CapabilitiesBody>)]
+    pub capabilities: Option<Capabilities>,
     /// The ETag without its quotes.
     pub version: i64,
     pub created_at: DateTime<Utc>,
@@ -127,12 +134,13 @@ pub fn show(state: &AppState, config: ProviderConfig, sealed: &BTreeMap<String, 
         let open = |sealed| state.provider_configs.keys().open(sealed, place);
         sealed.get(field).map(|sealed| open(sealed).map_or_else(|_| MASK.to_owned(), |secret| mask(&secret)))
     };
-    let takes_webhooks = WebhookSource::ALL.iter().any(|source| source.kind() == config.provider);
+    let capabilities = state.provider_configs.open(&config, sealed).ok();
+    let capabilities = capabilities.map(|opened| Providers::of(&opened).capabilities(config.provider));
     let base = state.config.public_url.trim_end_matches('/');
     ProviderConfigBody {
         secrets: secret_fields(config.provider).iter().map(|field| (field.name, shown(field.name))).collect(),
-        webhook_url: takes_webhooks
-            .then(|| format!("{base}{BASE}/webhooks/{}/{}/", config.provider.as_str(), config.id)),
+        webhook_url: format!("{base}{BASE}/webhooks/{}/{}/", config.provider.as_str(), config.id),
+        capabilities,
         id: config.id.0,
         name: config.name,
         provider: config.provider,
