@@ -120,6 +120,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("get_job", Rule::Operate),
     ("get_ops", Rule::Open),
     ("get_provider_config", Rule::Administer),
+    ("get_provider_health", Rule::Administer),
     ("get_recording", Rule::OnSession(Right::View)),
     ("get_session", Rule::OnSession(Right::View)),
     ("get_webhook_event", Rule::Oversee),

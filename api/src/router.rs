@@ -52,6 +52,7 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
             provider_configs::update::patch_provider_config,
             provider_configs::remove::delete_provider_config
         ))
+        .routes(routes!(provider_configs::health::get_provider_health))
         .routes(routes!(provider_configs::make_default::make_provider_config_default))
         .routes(routes!(provider_configs::test::test_provider_config))
         .routes(routes!(providers::list_providers))

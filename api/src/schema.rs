@@ -15,6 +15,7 @@ pub const LOCALE: &[&str] = &["tr", "en"];
 pub const ATTENDANCE: &[&str] = &["present", "late", "left_early", "partial", "absent", "excused"];
 pub const SOURCE: &[&str] = &["heartbeat", "webhook", "poll", "end_report", "manual"];
 pub const QUEUE: &[&str] = &["default", "live", "notifications"];
+pub const HEALTH_STATE: &[&str] = &["up", "down"];
 pub const WEBHOOK_STATE: &[&str] = &["stored", "processed", "ignored"];
 pub const JOB_STATE: &[&str] = &["available", "running", "done", "dead", "cancelled"];
 /// What an API key may be; operators are not a tenant's to make, people have tokens.
@@ -73,6 +74,7 @@ schemas! {
     recording, recording_or_null = RECORDING;
     queue, queue_or_null = QUEUE;
     job_state, job_state_or_null = JOB_STATE;
+    health_state, health_state_or_null = HEALTH_STATE;
     webhook_state, webhook_state_or_null = WEBHOOK_STATE;
 }
 
@@ -80,7 +82,7 @@ schemas! {
 mod tests {
     use serde::{Serialize, de::DeserializeOwned};
     use shared::{
-        db::invitees::InviteeRole,
+        db::{invitees::InviteeRole, provider_health::HealthState, webhook_events::WebhookState},
         domain::{
             attendance,
             person::{Part, Role},
@@ -117,6 +119,8 @@ mod tests {
         holds::<InviteeRole>(INVITEE_ROLE);
         holds::<RecordingState>(RECORDING);
         holds::<JobState>(JOB_STATE);
+        holds::<HealthState>(HEALTH_STATE);
+        holds::<WebhookState>(WEBHOOK_STATE);
         assert_eq!(Queue::ALL.map(Queue::as_str), QUEUE);
         for word in API_KEY_ROLE {
             assert_eq!(serde_json::from_value::<Role>((*word).into()).unwrap().as_str(), *word);

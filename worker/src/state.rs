@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use shared::{
-    clock::Clock, meetings::Meetings, outbound::Rule, providers::Providers, queue::Dispatcher, secrets::Keyring,
+    clock::Clock, meetings::Meetings, outbound::Rule, probes::Prober, providers::Providers, queue::Dispatcher,
+    secrets::Keyring,
 };
 use sqlx::PgPool;
 
 use crate::{config::Config, fetch::Fetcher, mail::Mailer, storage::Storage};
+
+const ZOOM_OAUTH: &str = "https://zoom.us/oauth/token";
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +23,8 @@ pub struct State {
     pub providers: Providers,
     /// Opens the secrets of what tenants configure.
     pub keys: Keyring,
+    /// Tries out what tenants configure.
+    pub prober: Prober,
     /// Ends meetings at providers.
     pub meetings: Meetings,
     /// Fetches recordings, from allowed hosts only.
@@ -39,6 +44,7 @@ impl State {
             mailer: Mailer::new(&config.mail)?,
             providers: Providers::new(&config.providers),
             keys: Keyring::load(&config.secrets)?,
+            prober: Prober::new(rule, ZOOM_OAUTH.parse()?)?,
             meetings: Meetings::new(rule)?,
             fetcher: Fetcher::new(&config.providers, config.outbound)?,
             clock: Clock::System,

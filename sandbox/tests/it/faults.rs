@@ -14,11 +14,12 @@ use sqlx::PgPool;
 use crate::support::{count, database, eventually, system};
 
 /// The system without anything that comes by the clock, so that only the test's own jobs run.
-const QUIET: [(&str, &str); 7] = [
+const QUIET: [(&str, &str); 8] = [
     ("RUST_LOG", "warn"),
     ("JOB_LEASE", "3"),
     ("SCHEDULE_CLOSE_STALE_ATTENDANCE", "off"),
     ("SCHEDULE_AUTO_END_SESSIONS", "off"),
+    ("SCHEDULE_PROVIDER_HEALTH", "off"),
     ("SCHEDULE_SYNC_RECORDINGS", "off"),
     ("SCHEDULE_CLEANUP", "off"),
     ("WORKER_CONCURRENCY", "4"),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use shared::{
     clock::Clock,
     domain::provider::ProviderKind,
-    jobs::{self, AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, Noop, SyncRecordings},
+    jobs::{self, AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, Noop, ProviderHealth, SyncRecordings},
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
 use sqlx::PgPool;
@@ -59,6 +59,7 @@ async fn every_kind_survives(place: Place) {
         ("RUST_LOG", "warn"),
         ("SCHEDULE_CLOSE_STALE_ATTENDANCE", "off"),
         ("SCHEDULE_AUTO_END_SESSIONS", "off"),
+        ("SCHEDULE_PROVIDER_HEALTH", "off"),
         ("SCHEDULE_SYNC_RECORDINGS", "off"),
         ("SCHEDULE_CLEANUP", "off"),
     ];
@@ -118,6 +119,7 @@ async fn cause_periodic_kinds(system: &System, db: &PgPool) {
     tx.enqueue(&CloseStaleAttendance {}).await.expect("enqueued");
     tx.enqueue(&AutoEndSessions {}).await.expect("enqueued");
     tx.enqueue(&Cleanup {}).await.expect("enqueued");
+    tx.enqueue(&ProviderHealth {}).await.expect("enqueued");
     tx.enqueue(&SyncRecordings {}).await.expect("enqueued");
     let room = "a-meeting-that-is-over".to_owned();
     tx.enqueue(&EndMeeting { provider: ProviderKind::Bbb, provider_config_id: None, room }).await.expect("enqueued");

@@ -25,6 +25,7 @@ pub mod invitees;
 pub mod meetings;
 pub mod participants;
 pub mod provider_configs;
+pub mod provider_health;
 pub mod provider_secrets;
 pub mod recordings;
 pub mod reminders;

@@ -16,6 +16,7 @@ mod finalize_session;
 mod import_recording;
 mod noop;
 mod process_webhook;
+mod provider_health;
 mod send_invitation;
 mod send_reminder;
 mod sync_recordings;
@@ -29,6 +30,7 @@ pub use finalize_session::FinalizeSession;
 pub use import_recording::ImportRecording;
 pub use noop::Noop;
 pub use process_webhook::ProcessWebhook;
+pub use provider_health::ProviderHealth;
 pub use send_invitation::{SendCancellation, SendInvitation, SendUpdate};
 pub use send_reminder::SendReminder;
 pub use sync_recordings::SyncRecordings;
@@ -159,6 +161,7 @@ pub const ALL: &[JobKind] = &[
     kind::<ImportRecording>(),
     kind::<Noop>(),
     kind::<ProcessWebhook>(),
+    kind::<ProviderHealth>(),
     kind::<SendCancellation>(),
     kind::<SendInvitation>(),
     kind::<SendReminder>(),

@@ -38,7 +38,7 @@ pub enum CheckName {
 }
 
 /// What became of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     pub name: CheckName,
     /// `None` where it could not be told, because something else failed before.

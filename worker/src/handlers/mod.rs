@@ -2,7 +2,7 @@
 
 use shared::jobs::{
     AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, FinalizeSession, ImportRecording, Noop, ProcessWebhook,
-    SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings,
+    ProviderHealth, SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings,
 };
 
 use crate::registry::Registry;
@@ -15,6 +15,7 @@ mod finalize_session;
 mod import_recording;
 mod noop;
 mod process_webhook;
+mod provider_health;
 mod send_invitation;
 mod send_reminder;
 mod sync_recordings;
@@ -30,6 +31,7 @@ pub fn registry() -> Registry {
         .register::<ImportRecording>()
         .register::<Noop>()
         .register::<ProcessWebhook>()
+        .register::<ProviderHealth>()
         .register::<SendCancellation>()
         .register::<SendInvitation>()
         .register::<SendReminder>()

@@ -17,6 +17,7 @@ mod mailer;
 mod migrations;
 mod process_webhook;
 mod provider_configs;
+mod provider_health;
 mod rates;
 mod send_invitation;
 mod storage;

@@ -3,6 +3,7 @@
 mod body;
 pub mod create;
 mod forms;
+pub mod health;
 pub mod list;
 pub mod make_default;
 mod meaning;

@@ -39,6 +39,12 @@ pub struct ProviderCheck {
     pub detail: String,
 }
 
+impl From<probes::Check> for ProviderCheck {
+    fn from(check: probes::Check) -> Self {
+        Self { name: check.name, ok: check.ok, detail: check.detail }
+    }
+}
+
 /// Try a configuration out: ask its server, within seconds, with its secret. Changes nothing, there and here.
 #[utoipa::path(
     post, path = "/api/v1/live-sessions/provider-configs/{id}/test/", tag = "provider-configs",
@@ -57,12 +63,7 @@ pub async fn test_provider_config(
     let sealed = provider_secrets::list(&mut *tx, tenant, &[id]).await?.remove(&id).unwrap_or_default();
     tx.commit().await?;
     let configuration = state.provider_configs.open(&config, &sealed)?;
-    let checks: Vec<ProviderCheck> = state
-        .prober
-        .probe(&configuration)
-        .await
-        .into_iter()
-        .map(|check| ProviderCheck { name: check.name, ok: check.ok, detail: check.detail })
-        .collect();
+    let checks: Vec<ProviderCheck> =
+        state.prober.probe(&configuration).await.into_iter().map(ProviderCheck::from).collect();
     Ok(Json(ProviderTest { ok: checks.iter().all(|check| check.ok == Some(true)), checks }))
 }
