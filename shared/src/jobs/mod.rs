@@ -14,8 +14,12 @@ mod close_stale_attendance;
 mod end_meeting;
 mod finalize_session;
 mod import_recording;
+mod list_recordings;
 mod noop;
+mod poll_meeting;
+mod poll_meetings;
 mod process_webhook;
+mod register_webhooks;
 mod send_invitation;
 mod send_reminder;
 mod sync_recordings;
@@ -27,8 +31,12 @@ pub use close_stale_attendance::CloseStaleAttendance;
 pub use end_meeting::EndMeeting;
 pub use finalize_session::FinalizeSession;
 pub use import_recording::ImportRecording;
+pub use list_recordings::ListRecordings;
 pub use noop::Noop;
+pub use poll_meeting::PollMeeting;
+pub use poll_meetings::PollMeetings;
 pub use process_webhook::ProcessWebhook;
+pub use register_webhooks::RegisterWebhooks;
 pub use send_invitation::{SendCancellation, SendInvitation, SendUpdate};
 pub use send_reminder::SendReminder;
 pub use sync_recordings::SyncRecordings;
@@ -157,8 +165,12 @@ pub const ALL: &[JobKind] = &[
     kind::<EndMeeting>(),
     kind::<FinalizeSession>(),
     kind::<ImportRecording>(),
+    kind::<ListRecordings>(),
     kind::<Noop>(),
+    kind::<PollMeeting>(),
+    kind::<PollMeetings>(),
     kind::<ProcessWebhook>(),
+    kind::<RegisterWebhooks>(),
     kind::<SendCancellation>(),
     kind::<SendInvitation>(),
     kind::<SendReminder>(),

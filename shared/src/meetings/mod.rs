@@ -9,9 +9,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    domain::{ids::ProviderConfigId, provider::ProviderKind},
+    domain::{
+        ids::{ProviderConfigId, SessionId},
+        provider::ProviderKind,
+    },
     outbound::{Breakers, Outbound, Rule},
-    providers::{Meeting, ProviderError, Providers},
+    providers::{
+        Meeting, ProviderError, Providers,
+        bbb::{Info, Playback, Server},
+    },
 };
 
 mod bbb;
@@ -39,6 +45,22 @@ pub struct NewMeeting<'a> {
     pub title: &'a str,
     /// Whether moderators may record.
     pub recording: bool,
+    pub session: SessionId,
+    /// With what the addresses begin at which the provider tells what became of the meeting; `None` where the service does
+    /// not know its own address.
+    pub callbacks: Option<&'a str>,
+    pub place: Place<'a>,
+}
+
+/// At which of several servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// Wherever there is most room.
+    Any,
+    /// It is, or was, at this one.
+    At(&'a str),
+    /// At any other: this one is down, or takes no new meetings.
+    NotAt(&'a str),
 }
 
 /// Why a call came to nothing. Tells nothing of the secret, nor the address that was asked: it is signed.
@@ -106,20 +128,50 @@ impl Meetings {
         .await
     }
 
-    /// Ends the meeting of a room, if there is one.
+    /// Whether the meeting could be at another server than this one.
+    pub fn can_move(&self, providers: &Providers, (kind, from): (ProviderKind, &str)) -> bool {
+        kind == ProviderKind::Bbb && providers.bbb().is_ok_and(|bbb| bbb::can_move(bbb, from))
+    }
+
+    /// Ends the meeting of a room at this server (or the only one there is), if there is one.
     pub async fn end(
         &self,
         (providers, by): (&Providers, NamedBy),
         (kind, room): (ProviderKind, &str),
+        server: &str,
     ) -> Result<End, MeetingError> {
         let outbound = self.outbound(by);
         self.guarded((kind, by), Instant::now() + LIMIT, async {
             match kind {
-                ProviderKind::Bbb => bbb::end(outbound, providers.bbb()?, room).await,
+                ProviderKind::Bbb => match providers.bbb()?.server(server) {
+                    Some(server) => bbb::end(outbound, server, room).await,
+                    // Nobody has the secret any more with which it could be told.
+                    None => Ok(End::Over),
+                },
                 kind => Err(unsupported(kind, "ending meetings")),
             }
         })
         .await
+    }
+
+    /// Who is in the meeting of a room at a server; `None` when there is no such meeting, or not any more.
+    pub async fn info(&self, server: &Server, by: NamedBy, room: &str) -> Result<Option<Info>, MeetingError> {
+        in_time(bbb::info(self.outbound(by), server, room)).await
+    }
+
+    /// What was recorded in a room at a server.
+    pub async fn recordings(&self, server: &Server, by: NamedBy, room: &str) -> Result<Vec<Playback>, MeetingError> {
+        in_time(bbb::recordings(self.outbound(by), server, room)).await
+    }
+
+    /// Sees to it that a server sends webhooks to this address. Whether that was news to it.
+    pub async fn register_webhooks(
+        &self,
+        server: &Server,
+        by: NamedBy,
+        callback_url: &str,
+    ) -> Result<bool, MeetingError> {
+        in_time(bbb::register_webhooks(self.outbound(by), server, callback_url)).await
     }
 
     fn outbound(&self, by: NamedBy) -> &Outbound {
