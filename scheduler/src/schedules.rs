@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use shared::{
     db::schedules::Known,
-    jobs::{AutoEndSessions, Cleanup, CloseStaleAttendance, Job, SyncRecordings},
+    jobs::{AutoEndSessions, Cleanup, CloseStaleAttendance, Job, PollMeetings, RegisterWebhooks, SyncRecordings},
     queue::{Enqueued, Tx},
 };
 
@@ -69,6 +69,20 @@ pub const TABLE: &[Entry] = &[
         zone: Tz::UTC,
         catch_up: CatchUp::Latest,
         enqueue: |tx| Box::pin(tx.enqueue(&CloseStaleAttendance {})),
+    },
+    Entry {
+        name: PollMeetings::NAME,
+        cron: "* * * * *",
+        zone: Tz::UTC,
+        catch_up: CatchUp::Latest,
+        enqueue: |tx| Box::pin(tx.enqueue(&PollMeetings {})),
+    },
+    Entry {
+        name: RegisterWebhooks::NAME,
+        cron: "*/5 * * * *",
+        zone: Tz::UTC,
+        catch_up: CatchUp::Latest,
+        enqueue: |tx| Box::pin(tx.enqueue(&RegisterWebhooks { provider_config_id: None })),
     },
     Entry {
         name: SyncRecordings::NAME,
@@ -182,7 +196,17 @@ mod tests {
     fn the_table_is_right_and_sorted() {
         let schedules = resolve(TABLE, []).unwrap();
         let names: Vec<_> = schedules.iter().map(|s| s.name).collect();
-        assert_eq!(names, ["auto-end-sessions", "cleanup", "close-stale-attendance", "sync-recordings"]);
+        assert_eq!(
+            names,
+            [
+                "auto-end-sessions",
+                "cleanup",
+                "close-stale-attendance",
+                "poll-meetings",
+                "register-webhooks",
+                "sync-recordings",
+            ]
+        );
         // So that a run by hand knows its job by the schedule's name.
         let nothing = serde_json::json!({});
         assert!(names.iter().all(|name| (shared::jobs::find(name).unwrap().read)(nothing.clone()).is_ok()));
@@ -206,7 +230,7 @@ mod tests {
         assert_eq!((cleanup.cron.as_str(), cleanup.zone, cleanup.enabled), ("0 3 * * *", "Europe/Istanbul", true));
         // Midnight by UTC has passed; 03:00 in Istanbul is that midnight.
         assert_eq!(cleanup.next_run, Some("2026-03-02T00:00:00Z".parse().unwrap()));
-        let sync = &known[3];
+        let sync = &known[5];
         assert_eq!((sync.name, sync.enabled, sync.next_run), ("sync-recordings", false, None));
     }
 

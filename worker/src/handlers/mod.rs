@@ -1,8 +1,9 @@
 //! HOW each job runs: one file per file in `shared/src/jobs`, same name.
 
 use shared::jobs::{
-    AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, FinalizeSession, ImportRecording, Noop, ProcessWebhook,
-    SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings,
+    AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, FinalizeSession, ImportRecording, ListRecordings, Noop,
+    PollMeeting, PollMeetings, ProcessWebhook, RegisterWebhooks, SendCancellation, SendInvitation, SendReminder,
+    SendUpdate, SyncRecordings,
 };
 
 use crate::registry::Registry;
@@ -13,8 +14,12 @@ mod close_stale_attendance;
 mod end_meeting;
 mod finalize_session;
 mod import_recording;
+mod list_recordings;
 mod noop;
+mod poll_meeting;
+mod poll_meetings;
 mod process_webhook;
+mod register_webhooks;
 mod send_invitation;
 mod send_reminder;
 mod sync_recordings;
@@ -28,8 +33,12 @@ pub fn registry() -> Registry {
         .register::<EndMeeting>()
         .register::<FinalizeSession>()
         .register::<ImportRecording>()
+        .register::<ListRecordings>()
         .register::<Noop>()
+        .register::<PollMeeting>()
+        .register::<PollMeetings>()
         .register::<ProcessWebhook>()
+        .register::<RegisterWebhooks>()
         .register::<SendCancellation>()
         .register::<SendInvitation>()
         .register::<SendReminder>()
