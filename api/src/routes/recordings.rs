@@ -35,7 +35,7 @@ use crate::{
 pub struct RecordingBody {
     pub id: Uuid,
     pub session_id: Uuid,
-    /// Can be downloaded when it is `stored` or `published`.
+    /// Can be downloaded when it is `stored` or `published` and has no `playback_url`.
     #[schema(schema_with = schema::recording)]
     pub state: RecordingState,
     pub file_name: String,
@@ -50,6 +50,11 @@ pub struct RecordingBody {
     pub duration_seconds: Option<i64>,
     pub recorded_from: Option<DateTime<Utc>>,
     pub recorded_to: Option<DateTime<Utc>>,
+    /// Where it is to be watched at the provider, when it is a page and no file; there is nothing to download then.
+    pub playback_url: Option<String>,
+    /// What it is, by the provider's word: `presentation`, `video`, `notes`, …; null where the provider has one form alone.
+    #[schema(example = "presentation")]
+    pub format: Option<String>,
     /// Why it failed or is missing; of one that is not there yet, why the last attempt failed.
     pub error: Option<String>,
     /// Until when the file has to be there; after it the recording is `missing`.
@@ -74,6 +79,8 @@ impl From<Recording> for RecordingBody {
             duration_seconds: r.duration_seconds,
             recorded_from: r.recorded_from,
             recorded_to: r.recorded_to,
+            playback_url: r.playback_url,
+            format: r.format,
             error: r.error,
             deadline_at: r.deadline_at,
             stored_at: r.stored_at,
@@ -140,7 +147,7 @@ pub async fn get_recording(
     responses(
         (status = 302, description = "To the file", headers(("location" = String, description = "Presigned link"))),
         (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
-            description = "`recording-not-ready`"),
+            description = "`recording-not-ready`, or `recording-is-a-page`: to be watched at `playback_url`"),
         (status = 410, body = crate::error::ProblemBody, content_type = "application/problem+json",
             description = "`recording-deleted`"),
     ),
@@ -155,6 +162,12 @@ pub async fn download_recording(
         let mut problem = conflict("recording-deleted", "Deleted", "The recording was deleted.");
         problem.status = StatusCode::GONE;
         return Err(problem.into());
+    }
+    if let (Some(url), None, RecordingState::Published) =
+        (&recording.playback_url, &recording.object_key, recording.state)
+    {
+        let detail = format!("It is a page at the provider, to be opened in a browser: {url}");
+        return Err(conflict("recording-is-a-page", "Not a file", detail).into());
     }
     let key = match (&recording.object_key, recording.state) {
         (Some(key), RecordingState::Stored | RecordingState::Published) => key,

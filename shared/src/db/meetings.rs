@@ -145,9 +145,9 @@ pub async fn seen<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Res
     Ok(())
 }
 
-/// It could not be made: somebody else may try at once.
+/// It could not be made, or moved: somebody else may try at once.
 pub async fn release<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Result<()> {
-    sqlx::query("update meetings set claimed_until = clock_timestamp() where id = $1 and made_at is null")
+    sqlx::query("update meetings set claimed_until = clock_timestamp() where id = $1 and ended_at is null")
         .bind(id)
         .execute(executor)
         .await?;

@@ -25,7 +25,8 @@ const UNKNOWN_LOAD: (i64, i64) = (i64::MAX, i64::MAX);
 
 pub async fn make(outbound: &Outbound, bbb: &Bbb, new: &NewMeeting<'_>) -> Result<BbbMeeting, MeetingError> {
     if let Place::At(name) = new.place {
-        let server = bbb.server(name).ok_or_else(|| unavailable("its server is not configured any more"))?;
+        let gone = || MeetingError::Elsewhere("its server is not configured any more".to_owned());
+        let server = bbb.server(name).ok_or_else(gone)?;
         let patience = if can_move(bbb, name) { PATIENCE } else { LIMIT };
         let late = |_| Err(unavailable("the meeting's server does not answer in time"));
         return timeout(patience, at(outbound, bbb, server, new)).await.unwrap_or_else(late);
@@ -55,7 +56,7 @@ async fn at(outbound: &Outbound, bbb: &Bbb, server: &Server, new: &NewMeeting<'_
     // A repeat of `create` would make another one, where the first is over.
     match call(outbound, server.info(new.room)).await?.meeting() {
         Ok(meeting) => Ok(BbbMeeting { server: server.name.clone(), ..meeting }),
-        Err(Refusal::NotFound) => Err(unavailable("its server takes no new meetings")),
+        Err(Refusal::NotFound) => Err(MeetingError::Elsewhere("its server takes no new meetings".to_owned())),
         Err(refusal) => Err(refusal.into()),
     }
 }
@@ -89,7 +90,7 @@ async fn by_load<'a>(outbound: &Outbound, servers: Vec<&'a Server>) -> Vec<&'a S
             Ok(root) => bbb::load(&root),
             // It is there; some operators of Scalelite do not let anybody ask.
             Err(MeetingError::Refused(_)) => UNKNOWN_LOAD,
-            Err(MeetingError::Unavailable(_)) => return None,
+            Err(_) => return None,
         };
         Some((load, server))
     });

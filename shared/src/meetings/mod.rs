@@ -75,6 +75,9 @@ pub enum MeetingError {
     /// It answers, and may do it in a moment.
     #[error("{0}")]
     NotNow(String),
+    /// Its server takes no new meetings, or is not configured any more: another one may.
+    #[error("{0}")]
+    Elsewhere(String),
     /// It will not work until somebody changes something.
     #[error("{0}")]
     Refused(String),
@@ -119,7 +122,11 @@ impl Meetings {
         deadline: Instant,
     ) -> Result<Meeting, MeetingError> {
         let outbound = self.outbound(by);
-        self.guarded((new.kind, by), deadline, async {
+        let at = match new.place {
+            Place::At(server) if self.can_move(providers, (new.kind, server)) => server,
+            _ => "",
+        };
+        self.guarded((new.kind, by, at), deadline, async {
             match new.kind {
                 ProviderKind::Bbb => bbb::make(outbound, providers.bbb()?, new).await.map(Meeting::Bbb),
                 kind => Err(unsupported(kind, "making meetings")),
@@ -141,7 +148,8 @@ impl Meetings {
         server: &str,
     ) -> Result<End, MeetingError> {
         let outbound = self.outbound(by);
-        self.guarded((kind, by), Instant::now() + LIMIT, async {
+        let at = if self.can_move(providers, (kind, server)) { server } else { "" };
+        self.guarded((kind, by, at), Instant::now() + LIMIT, async {
             match kind {
                 ProviderKind::Bbb => match providers.bbb()?.server(server) {
                     Some(server) => bbb::end(outbound, server, room).await,
@@ -181,16 +189,17 @@ impl Meetings {
         }
     }
 
-    /// Within the time, and not at all while the server is left alone.
+    /// Within the time, and not at all while the server is left alone. `at` is one of several; empty for all of them.
     async fn guarded<T>(
         &self,
-        (kind, by): (ProviderKind, NamedBy),
+        (kind, by, at): (ProviderKind, NamedBy, &str),
         deadline: Instant,
         asking: impl Future<Output = Result<T, MeetingError>>,
     ) -> Result<T, MeetingError> {
         let server = match by {
             NamedBy::Operator => format!("{} of the environment", kind.as_str()),
-            NamedBy::Tenant(id) => id.to_string(),
+            NamedBy::Tenant(id) if at.is_empty() => id.to_string(),
+            NamedBy::Tenant(id) => format!("{at} of {id}"),
         };
         let pass = self.breakers.admit(&server, LIMIT).map_err(MeetingError::LeftAlone)?;
         let late = || MeetingError::Unavailable("it does not answer in time".to_owned());
@@ -201,6 +210,12 @@ impl Meetings {
         }
         result
     }
+}
+
+/// Of what nobody waits for: it is asked whether or not it answered before, because that is how it is known.
+async fn in_time<T>(asking: impl Future<Output = Result<T, MeetingError>>) -> Result<T, MeetingError> {
+    let late = || MeetingError::Unavailable("it does not answer in time".to_owned());
+    tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn unsupported(provider: ProviderKind, what: &'static str) -> MeetingError {

@@ -16,7 +16,6 @@ use shared::{
         session::{Session, SessionStatus},
     },
     jobs::PollMeeting,
-    meetings::MeetingError,
     providers::bbb::{
         Info,
         webhook::{connection_of, connections_of},
@@ -55,7 +54,7 @@ impl Handler for PollMeeting {
         };
         let told = match state.meetings.info(server, by, &session.room).await {
             Ok(told) => told,
-            Err(error @ (MeetingError::Unavailable(_) | MeetingError::Refused(_))) => {
+            Err(error) => {
                 tracing::warn!(session.id = %session.id, server = server.name, error = %error, "a meeting could not be asked about");
                 return Ok(Done::nothing());
             }
