@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use shared::{
     clock::Clock,
     domain::provider::ProviderKind,
-    jobs::{self, AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, Noop, SyncRecordings},
+    jobs::{
+        self, AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, ListRecordings, Noop, PollMeeting,
+        PollMeetings, RegisterWebhooks, SyncRecordings,
+    },
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
 use sqlx::PgPool;
@@ -60,6 +63,8 @@ async fn every_kind_survives(place: Place) {
         ("SCHEDULE_CLOSE_STALE_ATTENDANCE", "off"),
         ("SCHEDULE_AUTO_END_SESSIONS", "off"),
         ("SCHEDULE_SYNC_RECORDINGS", "off"),
+        ("SCHEDULE_POLL_MEETINGS", "off"),
+        ("SCHEDULE_REGISTER_WEBHOOKS", "off"),
         ("SCHEDULE_CLEANUP", "off"),
     ];
     let system = system(&dir, 1, &env).await;
@@ -120,7 +125,14 @@ async fn cause_periodic_kinds(system: &System, db: &PgPool) {
     tx.enqueue(&Cleanup {}).await.expect("enqueued");
     tx.enqueue(&SyncRecordings {}).await.expect("enqueued");
     let room = "a-meeting-that-is-over".to_owned();
-    tx.enqueue(&EndMeeting { provider: ProviderKind::Bbb, provider_config_id: None, room }).await.expect("enqueued");
+    let end = EndMeeting { provider: ProviderKind::Bbb, provider_config_id: None, room, server: None };
+    tx.enqueue(&end).await.expect("enqueued");
+    tx.enqueue(&PollMeetings {}).await.expect("enqueued");
+    tx.enqueue(&RegisterWebhooks { provider_config_id: None }).await.expect("enqueued");
+    // Of a session that is gone there is nothing to ask.
+    let session_id = shared::domain::ids::SessionId::new();
+    tx.enqueue(&PollMeeting { session_id }).await.expect("enqueued");
+    tx.enqueue(&ListRecordings { session_id }).await.expect("enqueued");
     tx.commit().await.expect("committed");
 }
 
