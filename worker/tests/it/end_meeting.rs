@@ -16,7 +16,7 @@ use shared::{
         Providers,
         settings::{Configuration, Settings},
     },
-    secrets::{Place, Secret},
+    secrets::{self, Secret},
 };
 
 use crate::support::*;
@@ -103,7 +103,7 @@ async fn configuration(worker: &TestWorker, server: &BigBlueButton, secret: &str
     let settings = json!({"server_url": server.url()});
     let provider = (ProviderKind::Bbb, &settings);
     provider_configs::insert(worker.db(), (id, tenant), ("BBB", true), provider).await.unwrap();
-    let place = Place { tenant, config: id, field: "shared_secret" };
+    let place = secrets::Place { tenant, config: id, field: "shared_secret" };
     let sealed = worker.state().keys.seal(&Secret::new(secret), place).unwrap();
     provider_secrets::put(worker.db(), (tenant, id), "shared_secret", &sealed).await.unwrap();
     id
