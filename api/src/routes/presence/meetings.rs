@@ -236,7 +236,10 @@ fn not_made(session: &Session, error: &MeetingError) -> Problem {
         "no meeting could be made for a join"
     );
     match error {
-        MeetingError::Unavailable(_) | MeetingError::NotNow(_) | MeetingError::LeftAlone(_) | MeetingError::Elsewhere(_) => {
+        MeetingError::Unavailable(_)
+        | MeetingError::NotNow(_)
+        | MeetingError::LeftAlone(_)
+        | MeetingError::Elsewhere(_) => {
             let retry_after = match error {
                 MeetingError::LeftAlone(left) => left.as_secs() + 1,
                 _ => RETRY_AFTER,
