@@ -169,7 +169,7 @@ pub async fn list_expecting<'e>(
         "select s.tenant_id, s.id from recordings r join sessions s on s.id = r.session_id \
          where r.state = 'expected' and s.provider = 'bbb' and s.status = 'ended' \
              and s.ended_at < now() - make_interval(secs => $1) \
-         order by r.updated_at limit $2",
+         order by random() limit $2",
     )
     .bind(grace_seconds)
     .bind(limit)
