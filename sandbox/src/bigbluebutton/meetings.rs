@@ -143,10 +143,10 @@ impl Meetings {
 
     /// The end has come of one that was told to end. What a server tells of that, and whom it calls.
     pub fn finish(&mut self, id: &str, created_ms: i64) -> (Vec<Value>, Option<String>) {
-        let Some(meeting) = self.open.get(id).filter(|meeting| meeting.created_ms == created_ms) else {
+        let known = [self.open.get(id), self.last.get(id)].into_iter().flatten();
+        let Some(meeting) = known.into_iter().find(|meeting| meeting.created_ms == created_ms) else {
             return (Vec::new(), None);
         };
-        self.last.insert(id.to_owned(), meeting.clone());
         let now = Clock::System.now().timestamp_millis();
         // Whoever is still there leaves with it, a moment later by the clock and before it on the wire.
         let mut events: Vec<Value> =
@@ -191,10 +191,14 @@ impl Meetings {
 
     /// What time does to meetings.
     fn advance(&mut self, end_takes: Duration) {
-        self.open.retain(|_, meeting| match meeting.told_to_end.map(|at| at.elapsed()) {
+        let stays = |meeting: &Meeting| match meeting.told_to_end.map(|at| at.elapsed()) {
             Some(since) => since < end_takes * 2,
             None => !meeting.attendees.is_empty() || meeting.made.is_none_or(|at| at.elapsed() < EXPIRES),
-        });
+        };
+        for (id, meeting) in self.open.iter().filter(|(_, meeting)| !stays(meeting)) {
+            self.last.insert(id.clone(), meeting.clone());
+        }
+        self.open.retain(|_, meeting| stays(meeting));
         for meeting in self.open.values_mut() {
             meeting.forcibly_ended = meeting.told_to_end.is_some_and(|at| at.elapsed() >= end_takes);
         }
