@@ -7,3 +7,5 @@ create index meetings_open_idx on meetings (provider) where ended_at is null and
 alter table recordings add column playback_url text;
 -- What it is, by the provider's word: presentation, video, notes, … Null where the provider knows one form alone.
 alter table recordings add column format text;
+-- When a person deleted it: it does not come back, whatever the provider says.
+alter table recordings add column removed_at timestamptz;

@@ -107,6 +107,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("create_provider_config", Rule::Administer),
     ("create_session", Rule::MakeSessions),
     ("delete_provider_config", Rule::Administer),
+    ("delete_recording", Rule::OnSession(Right::Manage)),
     ("delete_session", Rule::OnSession(Right::Manage)),
     ("discard_job", Rule::Operate),
     ("docs", Rule::Open),

@@ -58,7 +58,7 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(queues::list_queues))
         .routes(routes!(queues::pause_queue))
         .routes(routes!(queues::resume_queue))
-        .routes(routes!(recordings::get_recording))
+        .routes(routes!(recordings::get_recording, recordings::delete_recording))
         .routes(routes!(recordings::download_recording))
         .routes(routes!(schedules::list_schedules))
         .routes(routes!(schedules::run_schedule))

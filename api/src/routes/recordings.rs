@@ -14,6 +14,7 @@ use shared::{
         ids::{RecordingId, SessionId},
         recording::{Recording, RecordingState},
     },
+    jobs::DeleteRecording,
 };
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -180,6 +181,35 @@ pub async fn download_recording(
     let link = HeaderValue::try_from(link.as_str()).map_err(anyhow::Error::from)?;
     let no_store = HeaderValue::from_static("private, no-store");
     Ok((StatusCode::FOUND, [(header::LOCATION, link), (header::CACHE_CONTROL, no_store)]).into_response())
+}
+
+/// Delete a recording, here and at its provider, where that keeps one (`bbb`: once all its formats are deleted). Deleted again, it stays
+/// so.
+#[utoipa::path(
+    delete, path = "/api/v1/live-sessions/recordings/{id}/", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The recording")),
+    responses(
+        (status = 204, description = "It is deleted; the file goes within a day"),
+        (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "`recording-not-ready`: it is still to come, or just being fetched"),
+    ),
+)]
+pub async fn delete_recording(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id<RecordingId>,
+) -> Result<StatusCode> {
+    visible(&state, &caller, id).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    let recording = recordings::find(&mut *tx, id).await?.ok_or_else(|| not_found("recording"))?;
+    see_on(&mut tx, &caller, recording.session_id, Right::Manage).await?;
+    if recordings::delete(&mut *tx, id).await?.is_none() {
+        let detail = "The recording is still to come; what is there can be deleted.";
+        return Err(conflict("recording-not-ready", "Not ready", detail).retry_after(30).into());
+    }
+    tx.enqueue(&DeleteRecording { recording_id: id }).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The recording, if the caller may see its session; for people who only take part, if it can be downloaded.

@@ -14,8 +14,8 @@ use shared::{
     clock::Clock,
     domain::provider::ProviderKind,
     jobs::{
-        self, AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, ListRecordings, Noop, PollMeeting,
-        PollMeetings, RegisterWebhooks, SyncRecordings,
+        self, AutoEndSessions, Cleanup, CloseStaleAttendance, DeleteRecording, EndMeeting, ListRecordings, Noop,
+        PollMeeting, PollMeetings, RegisterWebhooks, SyncRecordings,
     },
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
@@ -133,6 +133,8 @@ async fn cause_periodic_kinds(system: &System, db: &PgPool) {
     let session_id = shared::domain::ids::SessionId::new();
     tx.enqueue(&PollMeeting { session_id }).await.expect("enqueued");
     tx.enqueue(&ListRecordings { session_id }).await.expect("enqueued");
+    let recording_id = shared::domain::ids::RecordingId::new();
+    tx.enqueue(&DeleteRecording { recording_id }).await.expect("enqueued");
     tx.commit().await.expect("committed");
 }
 

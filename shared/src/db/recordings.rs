@@ -123,7 +123,7 @@ pub async fn announce_playback(
          on conflict (session_id, external_id) do update set state = 'published', playback_url = excluded.playback_url, \
              format = excluded.format, content_type = excluded.content_type, duration_seconds = excluded.duration_seconds, \
              recorded_from = excluded.recorded_from, recorded_to = excluded.recorded_to, updated_at = now() \
-             where r.object_key is null and r.source_url is null \
+             where r.object_key is null and r.source_url is null and r.removed_at is null \
                  and (r.state, r.playback_url, r.format) is distinct from ('published', excluded.playback_url, excluded.format)",
     )
     .bind(RecordingId::new())
@@ -156,6 +156,31 @@ pub async fn withdraw_playbacks<'e>(
     .execute(executor)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Deletes a recording that is not just being fetched; its object goes with the next clean-up. `None` when it is in no state
+/// for that.
+pub async fn delete<'e>(executor: impl PgExecutor<'e>, id: RecordingId) -> sqlx::Result<Option<Recording>> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "update recordings set state = 'deleted', removed_at = coalesce(removed_at, now()), source_url = null, \
+             playback_url = null, updated_at = now() \
+         where id = $1 and state in ('stored', 'published', 'missing', 'failed', 'deleted') returning {COLUMNS}"
+    )))
+    .bind(id)
+    .fetch_optional(executor)
+    .await
+}
+
+/// Whether a provider's recording has forms that are not deleted here.
+pub async fn has_forms<'e>(executor: impl PgExecutor<'e>, session: SessionId, record: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (select from recordings where session_id = $1 and state <> 'deleted' \
+             and starts_with(external_id, $2 || '/'))",
+    )
+    .bind(session)
+    .bind(record)
+    .fetch_one(executor)
+    .await
 }
 
 /// Sessions at providers that can be asked, whose recording is expected: its announcement may be lost. It takes a while to

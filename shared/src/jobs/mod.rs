@@ -11,6 +11,7 @@ mod auto_end_sessions;
 mod backoff;
 mod cleanup;
 mod close_stale_attendance;
+mod delete_recording;
 mod end_meeting;
 mod finalize_session;
 mod import_recording;
@@ -28,6 +29,7 @@ pub use auto_end_sessions::AutoEndSessions;
 pub use backoff::Backoff;
 pub use cleanup::Cleanup;
 pub use close_stale_attendance::CloseStaleAttendance;
+pub use delete_recording::DeleteRecording;
 pub use end_meeting::EndMeeting;
 pub use finalize_session::FinalizeSession;
 pub use import_recording::ImportRecording;
@@ -162,6 +164,7 @@ pub const ALL: &[JobKind] = &[
     kind::<AutoEndSessions>(),
     kind::<Cleanup>(),
     kind::<CloseStaleAttendance>(),
+    kind::<DeleteRecording>(),
     kind::<EndMeeting>(),
     kind::<FinalizeSession>(),
     kind::<ImportRecording>(),

@@ -128,6 +128,14 @@ pub async fn recordings(outbound: &Outbound, server: &Server, room: &str) -> Res
     Ok(bbb::playbacks(&list(outbound, server.recordings(room)).await?))
 }
 
+/// One that is not there is deleted.
+pub async fn delete_recording(outbound: &Outbound, server: &Server, record: &str) -> Result<(), MeetingError> {
+    match call(outbound, server.delete_recording(record)).await?.success() {
+        Ok(()) | Err(Refusal::NotFound) => Ok(()),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
 /// Sees to it that webhooks are sent here. Whether something had to be changed for that.
 pub async fn register_webhooks(outbound: &Outbound, server: &Server, callback_url: &str) -> Result<bool, MeetingError> {
     let ours: Vec<Hook> = bbb::hooks(&list(outbound, server.hooks()).await?)

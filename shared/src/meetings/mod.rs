@@ -172,6 +172,11 @@ impl Meetings {
         in_time(bbb::recordings(self.outbound(by), server, room)).await
     }
 
+    /// Deletes a recording in all its forms at a server, if it is there.
+    pub async fn delete_recording(&self, server: &Server, by: NamedBy, record: &str) -> Result<(), MeetingError> {
+        in_time(bbb::delete_recording(self.outbound(by), server, record)).await
+    }
+
     /// Sees to it that a server sends webhooks to this address. Whether that was news to it.
     pub async fn register_webhooks(
         &self,

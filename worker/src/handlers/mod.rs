@@ -1,9 +1,9 @@
 //! HOW each job runs: one file per file in `shared/src/jobs`, same name.
 
 use shared::jobs::{
-    AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, FinalizeSession, ImportRecording, ListRecordings, Noop,
-    PollMeeting, PollMeetings, ProcessWebhook, RegisterWebhooks, SendCancellation, SendInvitation, SendReminder,
-    SendUpdate, SyncRecordings,
+    AutoEndSessions, Cleanup, CloseStaleAttendance, DeleteRecording, EndMeeting, FinalizeSession, ImportRecording,
+    ListRecordings, Noop, PollMeeting, PollMeetings, ProcessWebhook, RegisterWebhooks, SendCancellation,
+    SendInvitation, SendReminder, SendUpdate, SyncRecordings,
 };
 
 use crate::registry::Registry;
@@ -11,6 +11,7 @@ use crate::registry::Registry;
 mod auto_end_sessions;
 mod cleanup;
 mod close_stale_attendance;
+mod delete_recording;
 mod end_meeting;
 mod finalize_session;
 mod import_recording;
@@ -30,6 +31,7 @@ pub fn registry() -> Registry {
         .register::<AutoEndSessions>()
         .register::<Cleanup>()
         .register::<CloseStaleAttendance>()
+        .register::<DeleteRecording>()
         .register::<EndMeeting>()
         .register::<FinalizeSession>()
         .register::<ImportRecording>()

@@ -5,10 +5,11 @@ use sandbox::bigbluebutton::{BigBlueButton, Faults, Format, NewRecording};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use shared::{
-    domain::ids::SessionId,
+    db::recordings,
+    domain::ids::{RecordingId, SessionId},
     jobs::{
-        FinalizeSession, ImportRecording, ListRecordings, PollMeeting, PollMeetings, ProcessWebhook, RegisterWebhooks,
-        SyncRecordings,
+        DeleteRecording, FinalizeSession, ImportRecording, ListRecordings, PollMeeting, PollMeetings, ProcessWebhook,
+        RegisterWebhooks, SyncRecordings,
     },
 };
 
@@ -182,6 +183,35 @@ async fn the_end_of_the_last_meeting_ends_the_session_past_its_time_and_not_befo
 }
 
 #[tokio::test]
+async fn the_account_after_the_end_mends_the_report_of_lost_webhooks() {
+    let worker = TestWorker::new().await;
+    let session = session(&worker).await;
+    made(&worker, session, "abc-1", "").await;
+    let start = worker.now() - TimeDelta::minutes(10);
+    let at = |minutes: i64| start + TimeDelta::minutes(minutes);
+    // That this one left was lost; that another one was there, wholly.
+    worker.told(&event("user-joined", Some(&room(session)), "abc-1", Some(("w_1", "ali")), at(1))).await;
+    worker.set("sessions", session.0, "status = 'ended', ended_at = started_at + interval '10 minutes'").await;
+    worker.run(&FinalizeSession { session_id: session }).await;
+    let seconds = async |person: &str| -> i64 {
+        worker.get(&format!("select present_seconds from attendance where person_id = '{person}'")).await
+    };
+    assert_eq!(seconds("ali").await, 540);
+    let account = json!({"internal_meeting_id": "abc-1", "data": {"attendees": [
+        {"ext_user_id": "ali", "name": "Ali", "joins": [at(1)], "leaves": [at(4)]},
+        {"ext_user_id": "veli", "name": "Veli", "joins": [at(2)], "leaves": [at(5)]},
+    ]}});
+    for _ in 0..2 {
+        let told = shared::providers::bbb::webhook::analytics(&room(session), &account, worker.now()).unwrap();
+        worker.told(&told[0].body).await;
+    }
+    let report = worker.waiting::<FinalizeSession>().await;
+    assert_eq!(report.len(), 1);
+    worker.run_id(report[0]).await;
+    assert_eq!((seconds("ali").await, seconds("veli").await), (180, 180));
+}
+
+#[tokio::test]
 async fn a_recording_is_known_by_the_meeting_although_nobody_tells_the_room() {
     let worker = TestWorker::new().await;
     let session = session(&worker).await;
@@ -314,9 +344,18 @@ async fn recordings_are_found_by_asking_and_withdrawn_when_they_are_hidden() {
         assert_eq!(worker.list(session).await.state, "done");
         assert_eq!(rows().await[0].1, state);
     }
-    call(&server, "deleteRecordings", &format!("recordID={life}")).await;
-    assert_eq!(worker.list(session).await.state, "done");
-    assert_eq!(rows().await[0].1, "deleted");
+    // Deleted by a person, form by form: the server keeps it until the last one is, and none comes back.
+    let ids: Vec<RecordingId> =
+        sqlx::query_scalar("select id from recordings order by external_id").fetch_all(worker.db()).await.unwrap();
+    worker.set("recordings", ids[1].0, "state = 'published', object_key = 'k'").await;
+    for (id, left) in [(ids[0], 1), (ids[1], 0)] {
+        recordings::delete(worker.db(), id).await.unwrap().unwrap();
+        let job = worker.run(&DeleteRecording { recording_id: id }).await;
+        assert_eq!(job.state, "done", "{}", job.error());
+        assert_eq!(server.recordings().len(), left);
+        assert_eq!(worker.list(session).await.state, "done");
+        assert_eq!(rows().await[0].1, "deleted");
+    }
     assert_eq!(worker.list(SessionId::new()).await.state, "done");
 }
 

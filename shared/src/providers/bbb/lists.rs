@@ -79,6 +79,11 @@ pub fn external_id(record: &str, format: &str) -> String {
     format!("{record}/{format}")
 }
 
+/// The `recordID` of an [`external_id`].
+pub fn record(external_id: &str) -> Option<&str> {
+    external_id.split_once('/').map(|(record, _)| record)
+}
+
 /// All forms of all recordings (`getRecordings`) that are or were to be seen; those in the making have none yet.
 pub fn playbacks(root: &Element) -> Vec<Playback> {
     let recordings = root.child("recordings").into_iter().flat_map(|list| list.all("recording"));

@@ -20,7 +20,7 @@ mod xml;
 
 pub use answer::{Answer, Refusal};
 pub use callbacks::RecordingReady;
-pub use lists::{Attendee, Hook, Info, Playback, hooks, load, playbacks};
+pub use lists::{Attendee, Hook, Info, Playback, hooks, load, playbacks, record};
 pub use server::{Callbacks, Create, Server};
 pub use webhook::Covered;
 pub use xml::Element;

@@ -104,6 +104,11 @@ impl Server {
         self.call("getRecordings", &[("meetingID", room), ("state", "published,unpublished")])
     }
 
+    /// Deletes a recording in all its forms.
+    pub fn delete_recording(&self, record: &str) -> Option<Url> {
+        self.call("deleteRecordings", &[("recordID", record)])
+    }
+
     /// Asks where webhooks are sent. With a meeting's name bbb-webhooks 3 fails where that has no hook of its own.
     pub fn hooks(&self) -> Option<Url> {
         self.call("hooks/list", &[])
