@@ -136,3 +136,17 @@ async fn while_no_server_is_there_nothing_changes() {
     // Where it was, as soon as somebody asks.
     assert_eq!(come(&app, "s1", &session).await, host(&a));
 }
+
+#[tokio::test]
+async fn the_test_of_a_configuration_names_the_server_that_is_wrong() {
+    let (a, b) = two().await;
+    let (app, config) = app(&a, &b).await;
+    let test = async || app.admin().call(&config_path(&config, "test/")).await.expect(StatusCode::OK);
+    assert_eq!(test().await["ok"], true);
+    let wrong = json!({"secrets": {"server_secrets": format!("{}=another-secret", host(&b))}});
+    app.admin().patch(&config_path(&config, ""), &wrong).await.expect(StatusCode::OK);
+    let report = test().await;
+    let secret = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "secret").unwrap();
+    assert_eq!((&report["ok"], &secret["ok"]), (&json!(false), &json!(false)));
+    assert!(secret["detail"].as_str().unwrap().starts_with(&format!("{}: ", host(&b))), "{secret}");
+}

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// For telling how much is going on.
 const LOAD_LIMIT: Duration = Duration::from_millis(1000);
 
-/// A server that does not take part in the choice, although it may be there, is behind all others.
+/// Of a server that is there and does not tell: it is behind all others.
 const UNKNOWN_LOAD: (i64, i64) = (i64::MAX, i64::MAX);
 
 pub async fn make(outbound: &Outbound, bbb: &Bbb, new: &NewMeeting<'_>) -> Result<BbbMeeting, MeetingError> {

@@ -202,7 +202,7 @@ async fn the_account_after_the_end_mends_the_report_of_lost_webhooks() {
         {"ext_user_id": "veli", "name": "Veli", "joins": [at(2)], "leaves": [at(5)]},
     ]}});
     for _ in 0..2 {
-        let told = shared::providers::bbb::webhook::analytics(&room(session), &account, worker.now()).unwrap();
+        let told = shared::providers::bbb::callback_events::analytics(&room(session), &account, worker.now()).unwrap();
         worker.told(&told[0].body).await;
     }
     let report = worker.waiting::<FinalizeSession>().await;

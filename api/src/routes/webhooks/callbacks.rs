@@ -18,7 +18,7 @@ use shared::{
     domain::{ids::SessionId, provider::ProviderKind, session::Session},
     providers::{
         Providers, Received, WebhookError, WebhookSource,
-        bbb::{Bbb, webhook},
+        bbb::{Bbb, callback_events},
     },
 };
 use utoipa::{IntoParams, ToSchema};
@@ -86,7 +86,7 @@ pub async fn receive_bbb_end(
     let query = query.unwrap_or_default();
     let marks = query.split('&').find_map(|pair| pair.strip_prefix("recordingmarks="));
     let marks = marks.and_then(|marks| marks.parse().ok());
-    called.keep(&state, |room, now| webhook::end_callback(room, marks, now)).await
+    called.keep(&state, |room, now| callback_events::end_callback(room, marks, now)).await
 }
 
 /// A BigBlueButton tells that a recording can be watched, or another form of it.
@@ -112,7 +112,7 @@ pub async fn receive_bbb_recording_ready(
     if ready.meeting_id != called.session.room {
         return Err(refused(WebhookSource::Bbb, &WebhookError::BadSignature).into());
     }
-    called.keep(&state, |room, now| webhook::recording_ready(room, &ready.record_id, now)).await
+    called.keep(&state, |room, now| callback_events::recording_ready(room, &ready.record_id, now)).await
 }
 
 /// A BigBlueButton's learning analytics of a meeting that has ended. What people did is left out; when they were there
@@ -140,7 +140,7 @@ pub async fn receive_bbb_analytics(
     let body = read(request, LARGEST_ANALYTICS).await?;
     let malformed = |error: serde_json::Error| refused(WebhookSource::Bbb, &WebhookError::Malformed(error.to_string()));
     let body: Value = serde_json::from_slice(&body).map_err(malformed)?;
-    called.keep(&state, |room, now| webhook::analytics(room, &body, now)).await
+    called.keep(&state, |room, now| callback_events::analytics(room, &body, now)).await
 }
 
 /// Whose callback it is, and by whose secret it is judged.

@@ -12,6 +12,7 @@ use super::{Join, JoinRequest, ProviderError, settings::BbbSettings};
 use crate::{config::ProvidersConfig, secrets::Secret};
 
 mod answer;
+pub mod callback_events;
 mod callbacks;
 mod lists;
 mod server;
@@ -157,12 +158,17 @@ impl Bbb {
         if self.behind.is_empty() { &self.servers } else { &self.behind }
     }
 
+    /// Those that hold meetings, and those that send webhooks alone.
+    pub fn all(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().chain(&self.behind)
+    }
+
     fn covered(&self) -> Covered {
         self.covered
     }
 
     fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.servers.iter().chain(&self.behind).map(|server| server.secret.expose())
+        self.all().map(|server| server.secret.expose())
     }
 
     /// The link for one person into this very meeting: once it is over, the link is good for nothing, also when another

@@ -42,6 +42,11 @@ pub struct Callbacks {
 }
 
 impl Server {
+    /// Where its API is; asked without anything, it tells its version.
+    pub fn api(&self) -> &Url {
+        &self.base
+    }
+
     /// Makes the meeting, or finds it: a repeat changes nothing, and tells of the one that is there. No passwords are
     /// sent, so that a repeat cannot differ from the first call; people join by their role.
     pub fn create(&self, new: &Create<'_>) -> Option<Url> {

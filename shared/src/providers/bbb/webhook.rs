@@ -5,17 +5,18 @@
 
 use aws_lc_rs::digest::{self, Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA384, SHA512};
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::{Value, json};
+use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 use url::form_urlencoded;
 
 use super::{
     super::{
-        Delivery, EventKind, Occupancy, ProviderEvent, Received, WebhookError,
+        Delivery, EventKind, ProviderEvent, Received, WebhookError,
         fields::{fingerprint, flag, has_nul, name, text, time},
         header,
     },
     Bbb,
+    callback_events::{ANALYTICS_CALLBACK, END_CALLBACK, NOTHING_RECORDED_CALLBACK, RECORDING_READY_CALLBACK, stays},
     lists::{external_id, is_file},
 };
 
@@ -305,127 +306,6 @@ fn published(attributes: &Value, record: Option<&str>) -> EventKind {
     }
 }
 
-// What comes to the addresses that `create` names is kept in the same shape as an event.
-
-/// The meeting is over, says nobody in particular.
-const END_CALLBACK: &str = "end-callback";
-const NOTHING_RECORDED_CALLBACK: &str = "end-callback-nothing-recorded";
-const RECORDING_READY_CALLBACK: &str = "recording-ready-callback";
-const ANALYTICS_CALLBACK: &str = "analytics-callback";
-
-/// What the server says when a meeting ends: that, and whether anybody pressed the button that records (`recordingmarks`).
-pub fn end_callback(room: &str, marks: Option<bool>, now: DateTime<Utc>) -> Result<Vec<Received>, WebhookError> {
-    let mut told = vec![callback(END_CALLBACK, room, json!({}), now)?];
-    if marks == Some(false) {
-        told.push(callback(NOTHING_RECORDED_CALLBACK, room, json!({}), now)?);
-    }
-    Ok(told)
-}
-
-pub fn recording_ready(room: &str, record: &str, now: DateTime<Utc>) -> Result<Vec<Received>, WebhookError> {
-    Ok(vec![callback(RECORDING_READY_CALLBACK, room, json!({"record-id": record}), now)?])
-}
-
-/// The learning analytics, as they came.
-pub fn analytics(room: &str, body: &Value, now: DateTime<Utc>) -> Result<Vec<Received>, WebhookError> {
-    let attendees: Vec<Value> = body.pointer("/data/attendees").and_then(Value::as_array).into_iter().flatten().map(|one| {
-        // What people wrote, said and voted is nobody's business here.
-        let of = |field: &str| one.get(field).cloned().unwrap_or_default();
-        json!({"ext_user_id": of("ext_user_id"), "name": of("name"), "joins": of("joins"), "leaves": of("leaves"), "sessions": of("sessions")})
-    }).collect();
-    let finish = body.pointer("/data/finish").cloned().unwrap_or_default();
-    let internal = text(body, "internal_meeting_id");
-    let mut told = json!({"finish": finish, "attendees": attendees});
-    if let Some(internal) = internal {
-        told["meeting"]["internal-meeting-id"] = internal.into();
-    }
-    Ok(vec![callback(ANALYTICS_CALLBACK, room, told, now)?])
-}
-
-fn callback(id: &str, room: &str, mut attributes: Value, now: DateTime<Utc>) -> Result<Received, WebhookError> {
-    attributes["meeting"]["external-meeting-id"] = room.into();
-    let body = json!({"data": {"type": "callback", "id": id, "attributes": attributes, "event": {"ts": now.timestamp_millis()}}});
-    if has_nul(&body) {
-        return Err(malformed("it holds U+0000, which cannot be stored"));
-    }
-    Ok(Received { event: parse(&body, now)?, body })
-}
-
-/// Who was there, by the account after the end. Times are text there, in one of several forms by version.
-fn stays(attributes: &Value, internal: Option<&str>) -> Vec<Occupancy> {
-    let finish = attributes.get("finish").and_then(written_time);
-    let mut stays = Vec::new();
-    for one in attributes.get("attendees").and_then(Value::as_array).into_iter().flatten() {
-        let Some(person) = text(one, "ext_user_id").filter(|id| !id.starts_with("w_")) else { continue };
-        let times = |of: &Value, field: &str| -> Vec<DateTime<Utc>> {
-            let mut times: Vec<_> =
-                of.get(field).and_then(Value::as_array).into_iter().flatten().filter_map(moment).collect();
-            times.sort_unstable();
-            times
-        };
-        let mut spans = Vec::new();
-        // Where sessions are told, each is one connection; joins and leaves of a person in two tabs are mixed.
-        let sessions: Vec<&Value> = match one.get("sessions") {
-            Some(Value::Array(sessions)) => sessions.iter().collect(),
-            Some(Value::Object(sessions)) => sessions.values().collect(),
-            _ => Vec::new(),
-        };
-        for session in sessions {
-            spans.extend(pairs(&times(session, "joins"), &times(session, "lefts"), finish));
-        }
-        if spans.is_empty() {
-            spans = pairs(&times(one, "joins"), &times(one, "leaves"), finish);
-        }
-        stays.extend(spans.into_iter().enumerate().map(|(n, (joined_at, left_at))| Occupancy {
-            connection: connection_of(internal.unwrap_or_default(), &format!("report:{n}:{person}")),
-            person: Some(person.clone()),
-            name: name(one),
-            joined_at,
-            left_at,
-        }));
-    }
-    stays
-}
-
-/// Each join with the first leave behind it; the last one, without, lasts to the end.
-fn pairs(
-    joins: &[DateTime<Utc>],
-    leaves: &[DateTime<Utc>],
-    finish: Option<DateTime<Utc>>,
-) -> Vec<(DateTime<Utc>, Option<DateTime<Utc>>)> {
-    let mut leaves = leaves.iter().copied().peekable();
-    let pair = |join: &DateTime<Utc>| {
-        while leaves.next_if(|leave| leave < join).is_some() {}
-        (*join, leaves.next().or(finish.filter(|finish| finish >= join)))
-    };
-    joins.iter().map(pair).collect()
-}
-
-fn moment(value: &Value) -> Option<DateTime<Utc>> {
-    // Sessions hold their times as objects in some versions.
-    match value {
-        Value::Object(fields) => fields.get("timestamp").and_then(written_time),
-        value => written_time(value),
-    }
-}
-
-fn written_time(value: &Value) -> Option<DateTime<Utc>> {
-    let text = match value {
-        Value::String(text) => text.trim(),
-        value => return time(&json!({"at": value}), "at"),
-    };
-    let plain = |form| chrono::NaiveDateTime::parse_from_str(text, form).ok().map(|at| at.and_utc());
-    let zoned = |form| DateTime::parse_from_str(text, form).ok().map(|at| at.to_utc());
-    DateTime::parse_from_rfc3339(text)
-        .ok()
-        .map(|at| at.to_utc())
-        .or_else(|| zoned("%Y-%m-%d %H:%M:%S%.f %z"))
-        .or_else(|| zoned("%Y-%m-%dT%H:%M:%S%.f%z"))
-        .or_else(|| plain("%Y-%m-%d %H:%M:%S%.f UTC"))
-        .or_else(|| plain("%Y-%m-%dT%H:%M:%S%.f"))
-        .or_else(|| plain("%m/%d/%Y %H:%M:%S"))
-}
-
-fn malformed(what: &str) -> WebhookError {
+pub(super) fn malformed(what: &str) -> WebhookError {
     WebhookError::Malformed(what.to_owned())
 }

@@ -267,7 +267,7 @@ fn the_account_after_the_end_tells_each_stay() {
         {"name": "nobody"}, 7
     ]}});
     let now = at(1_708_400_000);
-    let [told] = <[_; 1]>::try_from(bbb::webhook::analytics("algebra-1f", &body, now).unwrap()).unwrap();
+    let [told] = <[_; 1]>::try_from(bbb::callback_events::analytics("algebra-1f", &body, now).unwrap()).unwrap();
     let EventKind::EndReport { stays } = &told.event.kind else { panic!("{told:?}") };
     let clock = |at: DateTime<Utc>| at.format("%H:%M").to_string();
     let found: Vec<_> = stays
@@ -288,7 +288,7 @@ fn the_account_after_the_end_tells_each_stay() {
     assert_eq!(stays[1].connection, "abc-1/report:1:ali/1");
     assert!(!told.body.to_string().contains("engagement"));
     // Sent again an hour later it is the same.
-    let again = bbb::webhook::analytics("algebra-1f", &body, at(1_708_403_600)).unwrap();
+    let again = bbb::callback_events::analytics("algebra-1f", &body, at(1_708_403_600)).unwrap();
     assert_eq!(again[0].event.key, told.event.key);
     assert_eq!(providers("body").parse_stored(WebhookSource::Bbb, &told.body).unwrap(), told.event);
 }
