@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use shared::clock::Clock;
 use url::form_urlencoded::Serializer;
 
-use super::{Server, meetings::Reply};
+use super::{Server, reply::Reply};
 use crate::process::lock;
 
 /// The pauses of a real server, in milliseconds: about five minutes.

@@ -30,15 +30,18 @@ use crate::{ports::listen, process::lock};
 mod checksum;
 mod control;
 mod hooks;
+mod meeting;
 mod meetings;
 mod recordings;
+mod reply;
 
 use hooks::Hooks;
 pub use hooks::{Delivery, Hook, Signature, WebhookFaults};
-pub use meetings::{Attendee, Meeting};
-use meetings::{Meetings, Reply};
+pub use meeting::{Attendee, Meeting};
+use meetings::Meetings;
 use recordings::Recordings;
 pub use recordings::{Format, NewRecording, Recording};
+use reply::Reply;
 
 /// What goes wrong. Nothing, by default.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

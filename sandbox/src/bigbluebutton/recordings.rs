@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::clock::Clock;
 
-use super::{Server, hooks, meetings::Reply};
+use super::{Server, hooks, reply::Reply};
 use crate::process::lock;
 
 /// A recording to be made, of a meeting that is over or was never there.

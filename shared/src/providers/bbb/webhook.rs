@@ -87,8 +87,12 @@ impl Bbb {
         {
             return Err(WebhookError::Stale);
         }
-        let received = |body: Value| Ok(Received { event: parse(&body, delivery.now)?, body });
-        let events = form.events()?.into_iter().map(received).collect::<Result<Vec<_>, _>>()?;
+        // One that cannot be read is kept and ignored: a refusal would be tried again, and then cost the hook itself.
+        let received = |body: Value| {
+            let event = parse(&body, delivery.now).unwrap_or_else(|_| unreadable(&body, delivery.now));
+            Received { event, body }
+        };
+        let events: Vec<_> = form.events()?.into_iter().map(received).collect();
         if events.is_empty() { Err(malformed("there is no event in it")) } else { Ok(events) }
     }
 
@@ -185,21 +189,41 @@ impl Form {
         if events.len() > MOST_EVENTS {
             return Err(malformed("it holds more events than anybody sends at once"));
         }
-        if events.iter().any(has_nul) {
-            return Err(malformed("it holds U+0000, which cannot be stored"));
-        }
         Ok(events.into_iter().map(kept).collect())
     }
 }
 
-/// An event without what is not kept.
+/// An event without what is not kept, and without U+0000, which cannot be: people may have it in their names.
 fn kept(mut event: Value) -> Value {
+    if has_nul(&event) {
+        event = without_nul(event);
+    }
     for part in ["meeting", "user"] {
         if let Some(Value::Object(fields)) = event.pointer_mut(&format!("/data/attributes/{part}")) {
             fields.retain(|name, _| !NOT_KEPT.contains(&name.as_str()));
         }
     }
     event
+}
+
+fn without_nul(value: Value) -> Value {
+    let clean = |text: String| text.replace('\0', "\u{fffd}");
+    match value {
+        Value::String(text) => Value::String(clean(text)),
+        Value::Array(items) => items.into_iter().map(without_nul).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (clean(name), without_nul(value))).collect(),
+        other => other,
+    }
+}
+
+fn unreadable(body: &Value, received: DateTime<Utc>) -> ProviderEvent {
+    ProviderEvent {
+        key: fingerprint(body),
+        event_type: text(&body["data"], "id").unwrap_or_else(|| "unreadable".to_owned()),
+        occurred_at: received,
+        room: String::new(),
+        kind: EventKind::Other,
+    }
 }
 
 /// Reads one event; `received` is when an event without a time of its own happened.
