@@ -55,7 +55,7 @@ async fn at(outbound: &Outbound, bbb: &Bbb, server: &Server, new: &NewMeeting<'_
     }
     // A repeat of `create` would make another one, where the first is over.
     match call(outbound, server.info(new.room)).await?.meeting() {
-        Ok(meeting) => Ok(BbbMeeting { server: server.name.clone(), ..meeting }),
+        Ok(meeting) => Ok(BbbMeeting { server: server.name.clone(), ..meeting }.named(new.room)),
         Err(Refusal::NotFound) => Err(MeetingError::Elsewhere("its server takes no new meetings".to_owned())),
         Err(refusal) => Err(refusal.into()),
     }
@@ -77,7 +77,7 @@ async fn create(
         callbacks: callbacks.as_ref(),
     };
     let meeting = call(outbound, server.create(&wish)).await?.meeting()?;
-    Ok(BbbMeeting { server: server.name.clone(), ..meeting })
+    Ok(BbbMeeting { server: server.name.clone(), ..meeting }.named(new.room))
 }
 
 /// Those that answer, the least busy first. One alone is not asked.
@@ -118,7 +118,10 @@ pub async fn end(outbound: &Outbound, server: &Server, room: &str) -> Result<End
 pub async fn info(outbound: &Outbound, server: &Server, room: &str) -> Result<Option<Info>, MeetingError> {
     let (answer, body) = ask(outbound, server.info(room)).await?;
     match answer.meeting() {
-        Ok(_) => Ok(Element::read(&body).as_ref().and_then(Info::read)),
+        Ok(_) => {
+            let root = Element::read(&body).ok_or_else(|| unavailable("its answer breaks off"))?;
+            Ok(Some(Info::read(&root)))
+        }
         Err(Refusal::NotFound | Refusal::Ending) => Ok(None),
         Err(refusal) => Err(refusal.into()),
     }

@@ -68,10 +68,10 @@ impl Handler for PollMeeting {
             return Ok(Done::nothing());
         }
         let life = meeting.external_id.as_deref().unwrap_or_default();
-        match told.filter(|told| told.internal_id == life) {
+        match told.filter(|told| told.internal_id == life || told.internal_id.is_empty()) {
             Some(told) => {
                 meetings::seen(&mut *tx, meeting.id).await?;
-                see(&mut tx, &session, &told, state).await?;
+                see(&mut tx, &session, (life, &told), state).await?;
             }
             None => end_life(&mut tx, &session, life, state.clock.now()).await?,
         }
@@ -79,22 +79,22 @@ impl Handler for PollMeeting {
     }
 }
 
-async fn see(tx: &mut Tx, session: &Session, told: &Info, state: &State) -> Result<(), JobError> {
+async fn see(tx: &mut Tx, session: &Session, (life, told): (&str, &Info), state: &State) -> Result<(), JobError> {
     if session.status == SessionStatus::Ended {
         return Ok(());
     }
     let now = state.clock.now();
     let there: BTreeMap<&str, &str> =
         told.attendees.iter().map(|one| (one.person.as_str(), one.name.as_str())).collect();
-    let noted = sightings::list_present(&mut **tx, session.id, &connections_of(&told.internal_id)).await?;
+    let noted = sightings::list_present(&mut **tx, session.id, &connections_of(life)).await?;
     let known: BTreeSet<&str> = noted.iter().map(|one| one.person_id.as_str()).collect();
     let is_guest = |person: &str| person.starts_with("guest:");
 
     // Who came without an id of ours is known by the server's own, which the webhooks have as the connection.
     let new: Vec<_> = there
         .iter()
-        .filter(|(person, _)| !known.contains(*person) && !known.contains(guest(&told.internal_id, person).as_str()))
-        .map(|(person, name)| (connection_of(&told.internal_id, &format!("poll:{person}")), *person, *name))
+        .filter(|(person, _)| !known.contains(*person) && !known.contains(guest(life, person).as_str()))
+        .map(|(person, name)| (connection_of(life, &format!("poll:{person}")), *person, *name))
         .collect();
     let seen = new.iter().map(|(connection, person, name)| NewSighting {
         connection,
@@ -106,8 +106,8 @@ async fn see(tx: &mut Tx, session: &Session, told: &Info, state: &State) -> Resu
     let gone = noted.iter().filter(|one| {
         let is_there = there.iter().any(|(person, _)| {
             one.person_id == *person
-                || one.person_id == guest(&told.internal_id, person)
-                || one.connection_key == connection_of(&told.internal_id, &format!("poll:{person}"))
+                || one.person_id == guest(life, person)
+                || one.connection_key == connection_of(life, &format!("poll:{person}"))
         });
         !is_there && one.joined_at < now - LATELY
     });

@@ -19,20 +19,20 @@ pub struct Attendee {
 /// What `getMeetingInfo` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
-    /// Tells this life of the meeting from others of the same room.
+    /// Tells this life of the meeting from others of the same room; empty where the server does not say.
     pub internal_id: String,
     pub attendees: Vec<Attendee>,
 }
 
 impl Info {
-    pub fn read(root: &Element) -> Option<Self> {
-        let internal_id = Some(root.text("internalMeetingID")).filter(|id| !id.is_empty())?.to_owned();
+    pub fn read(root: &Element) -> Self {
+        let internal_id = root.text("internalMeetingID").to_owned();
         let attendees = root.child("attendees").into_iter().flat_map(|list| list.all("attendee"));
         let attendees = attendees.filter(|one| !one.text("userID").is_empty()).map(|one| Attendee {
             person: one.text("userID").to_owned(),
             name: one.text("fullName").chars().filter(|c| !c.is_control()).take(200).collect(),
         });
-        Some(Self { internal_id, attendees: attendees.collect() })
+        Self { internal_id, attendees: attendees.collect() }
     }
 }
 
@@ -165,10 +165,10 @@ mod tests {
             "<internalMeetingID>abc-1</internalMeetingID><attendees>{attendee}{attendee}<attendee/></attendees>"
         ));
         let ali = Attendee { person: "ali/1".into(), name: "Ali <b>".into() };
-        assert_eq!(Info::read(&info), Some(Info { internal_id: "abc-1".into(), attendees: vec![ali.clone(), ali] }));
+        assert_eq!(Info::read(&info), Info { internal_id: "abc-1".into(), attendees: vec![ali.clone(), ali] });
         let empty = root("<internalMeetingID>abc-1</internalMeetingID><attendees/>");
-        assert_eq!(Info::read(&empty).unwrap().attendees, []);
-        assert_eq!(Info::read(&root("")), None);
+        assert_eq!(Info::read(&empty).attendees, []);
+        assert_eq!(Info::read(&root("")), Info { internal_id: String::new(), attendees: vec![] });
     }
 
     #[test]

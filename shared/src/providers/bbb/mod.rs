@@ -4,6 +4,7 @@
 //! What is demanded was read from BigBlueButton's `docs/docs/development/api.md`, `docs/docs/data/{create,join}.tsx` and
 //! `bbb-common-web` (`GetChecksumValidator`, `ParamsProcessorUtil`, `ApiErrors`), lines 2.7 to 3.0.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use url::Url;
@@ -37,6 +38,17 @@ pub struct BbbMeeting {
     /// Which of the servers has it ([`Server::name`]); empty where none was told.
     #[serde(default)]
     pub server: String,
+}
+
+impl BbbMeeting {
+    /// With the name that the server gives it, where an answer did not say: the SHA-1 of the room, and when it was made.
+    pub fn named(mut self, room: &str) -> Self {
+        if self.internal_id.is_empty() {
+            let room = hex::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, room.as_bytes()));
+            self.internal_id = format!("{room}-{}", self.created_ms);
+        }
+        self
+    }
 }
 
 /// Hashes for checksums; servers tell them by their length. SHA-1 is not offered: every server that is still kept
@@ -202,6 +214,13 @@ mod tests {
         {
             assert!(api_base(wrong).is_none(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_meeting_without_a_name_has_the_one_that_its_server_gives_it() {
+        let meeting = BbbMeeting { created_ms: 1_708_381_155_717, ..BbbMeeting::default() };
+        let named = "6367c48dd193d56ea7b0baad25b19455e529f5ee-1708381155717";
+        assert_eq!(meeting.named("abc123").internal_id, named);
     }
 
     /// The example of the documentation.

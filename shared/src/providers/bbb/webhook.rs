@@ -167,6 +167,11 @@ struct Form {
 impl Form {
     fn read(body: &[u8]) -> Self {
         let mut form = Self::default();
+        // With `auth2_0`, the configuration of bbb-webhooks says, the array may come alone.
+        if body.trim_ascii_start().starts_with(b"[") {
+            form.event = String::from_utf8_lossy(body).into_owned();
+            return form;
+        }
         for (name, value) in form_urlencoded::parse(body) {
             match &*name {
                 "domain" => form.domain = value.into_owned(),

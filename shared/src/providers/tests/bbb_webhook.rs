@@ -152,6 +152,17 @@ fn events_about_people_name_one_life_of_the_meeting() {
 }
 
 #[test]
+fn an_array_alone_is_taken_with_the_bearer_token() {
+    let body = json!([event(
+        "meeting-ended",
+        json!({"meeting": {"internal-meeting-id": "abc-1", "external-meeting-id": "m"}})
+    )]);
+    let bearer = [("authorization".to_owned(), b"Bearer s3cret".to_vec())];
+    let taken = take("body", &delivery("", &bearer, &body.to_string())).unwrap();
+    assert_eq!(taken[0].event.kind, EventKind::MeetingEnded { meeting: "abc-1".into() });
+}
+
+#[test]
 fn events_about_recordings_are_read() {
     assert_eq!(kind("meeting-recording-started", json!({})), EventKind::RecordingStarted);
     assert_eq!(kind("rap-archive-ended", json!({"recorded": false})), EventKind::NothingRecorded);
