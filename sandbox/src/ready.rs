@@ -28,6 +28,7 @@ The live-session service is ready.
   S3           {s3} (bucket {bucket})
   Postgres     {database}
   Redis        {redis}
+  BigBlueButton {bbb} (a stand-in; docs/PROVIDERS.md says what to do with it)
 
 Tokens of the tenant "{tenant}", good for 30 days:
   instructor   {instructor}
@@ -54,6 +55,7 @@ Ctrl-C ends everything.
         bucket = system.var("S3_BUCKET"),
         database = system.var("DATABASE_URL"),
         redis = system.var("REDIS_URL"),
+        bbb = system.var("BBB_SERVER_URL"),
         tenant = system.var("DEMO_TENANT"),
         instructor = system.var("DEMO_INSTRUCTOR_TOKEN"),
         student = system.var("DEMO_STUDENT_TOKEN"),

@@ -7,7 +7,10 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use shared::{
     db::schedules::Known,
-    jobs::{AutoEndSessions, Cleanup, CloseStaleAttendance, Job, ProviderHealth, SyncRecordings},
+    jobs::{
+        AutoEndSessions, Cleanup, CloseStaleAttendance, Job, PollMeetings, ProviderHealth, RegisterWebhooks,
+        SyncRecordings,
+    },
     queue::{Enqueued, Tx},
 };
 
@@ -71,11 +74,25 @@ pub const TABLE: &[Entry] = &[
         enqueue: |tx| Box::pin(tx.enqueue(&CloseStaleAttendance {})),
     },
     Entry {
+        name: PollMeetings::NAME,
+        cron: "* * * * *",
+        zone: Tz::UTC,
+        catch_up: CatchUp::Latest,
+        enqueue: |tx| Box::pin(tx.enqueue(&PollMeetings {})),
+    },
+    Entry {
         name: ProviderHealth::NAME,
         cron: "* * * * *",
         zone: Tz::UTC,
         catch_up: CatchUp::None,
         enqueue: |tx| Box::pin(tx.enqueue(&ProviderHealth {})),
+    },
+    Entry {
+        name: RegisterWebhooks::NAME,
+        cron: "*/5 * * * *",
+        zone: Tz::UTC,
+        catch_up: CatchUp::Latest,
+        enqueue: |tx| Box::pin(tx.enqueue(&RegisterWebhooks { provider_config_id: None })),
     },
     Entry {
         name: SyncRecordings::NAME,
@@ -191,7 +208,15 @@ mod tests {
         let names: Vec<_> = schedules.iter().map(|s| s.name).collect();
         assert_eq!(
             names,
-            ["auto-end-sessions", "cleanup", "close-stale-attendance", "provider-health", "sync-recordings"]
+            [
+                "auto-end-sessions",
+                "cleanup",
+                "close-stale-attendance",
+                "poll-meetings",
+                "provider-health",
+                "register-webhooks",
+                "sync-recordings",
+            ]
         );
         // So that a run by hand knows its job by the schedule's name.
         let nothing = serde_json::json!({});
@@ -216,7 +241,7 @@ mod tests {
         assert_eq!((cleanup.cron.as_str(), cleanup.zone, cleanup.enabled), ("0 3 * * *", "Europe/Istanbul", true));
         // Midnight by UTC has passed; 03:00 in Istanbul is that midnight.
         assert_eq!(cleanup.next_run, Some("2026-03-02T00:00:00Z".parse().unwrap()));
-        let sync = &known[4];
+        let sync = &known[6];
         assert_eq!((sync.name, sync.enabled, sync.next_run), ("sync-recordings", false, None));
     }
 

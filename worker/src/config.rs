@@ -51,6 +51,11 @@ pub struct Config {
     #[arg(long, env = "WORKER_HEALTH_ADDR", default_value = "127.0.0.1:8082")]
     pub health_addr: std::net::SocketAddr,
 
+    /// Address under which the API is reached, as PUBLIC_URL of the API: BigBlueButton servers are told to send their webhooks
+    /// there. Without it they are not.
+    #[arg(long, env = "PUBLIC_URL", default_value = "")]
+    pub public_url: String,
+
     /// Check settings and connections, explain what is wrong, and exit.
     #[arg(long)]
     pub check: bool,

@@ -31,6 +31,7 @@ pub mod handler;
 pub mod handlers;
 pub mod health;
 pub mod mail;
+pub mod provider_configs;
 mod quarantine;
 pub mod rates;
 pub mod registry;

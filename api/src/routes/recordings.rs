@@ -14,6 +14,7 @@ use shared::{
         ids::{RecordingId, SessionId},
         recording::{Recording, RecordingState},
     },
+    jobs::DeleteRecording,
 };
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -35,7 +36,7 @@ use crate::{
 pub struct RecordingBody {
     pub id: Uuid,
     pub session_id: Uuid,
-    /// Can be downloaded when it is `stored` or `published`.
+    /// Can be downloaded when it is `stored` or `published` and has no `playback_url`.
     #[schema(schema_with = schema::recording)]
     pub state: RecordingState,
     pub file_name: String,
@@ -50,6 +51,11 @@ pub struct RecordingBody {
     pub duration_seconds: Option<i64>,
     pub recorded_from: Option<DateTime<Utc>>,
     pub recorded_to: Option<DateTime<Utc>>,
+    /// Where it is to be watched at the provider, when it is a page and no file; there is nothing to download then.
+    pub playback_url: Option<String>,
+    /// What it is, by the provider's word: `presentation`, `video`, `notes`, …; null where the provider has one form alone.
+    #[schema(example = "presentation")]
+    pub format: Option<String>,
     /// Why it failed or is missing; of one that is not there yet, why the last attempt failed.
     pub error: Option<String>,
     /// Until when the file has to be there; after it the recording is `missing`.
@@ -74,6 +80,8 @@ impl From<Recording> for RecordingBody {
             duration_seconds: r.duration_seconds,
             recorded_from: r.recorded_from,
             recorded_to: r.recorded_to,
+            playback_url: r.playback_url,
+            format: r.format,
             error: r.error,
             deadline_at: r.deadline_at,
             stored_at: r.stored_at,
@@ -140,7 +148,7 @@ pub async fn get_recording(
     responses(
         (status = 302, description = "To the file", headers(("location" = String, description = "Presigned link"))),
         (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
-            description = "`recording-not-ready`"),
+            description = "`recording-not-ready`, or `recording-is-a-page`: to be watched at `playback_url`"),
         (status = 410, body = crate::error::ProblemBody, content_type = "application/problem+json",
             description = "`recording-deleted`"),
     ),
@@ -156,6 +164,12 @@ pub async fn download_recording(
         problem.status = StatusCode::GONE;
         return Err(problem.into());
     }
+    if let (Some(url), None, RecordingState::Published) =
+        (&recording.playback_url, &recording.object_key, recording.state)
+    {
+        let detail = format!("It is a page at the provider, to be opened in a browser: {url}");
+        return Err(conflict("recording-is-a-page", "Not a file", detail).into());
+    }
     let key = match (&recording.object_key, recording.state) {
         (Some(key), RecordingState::Stored | RecordingState::Published) => key,
         _ => {
@@ -167,6 +181,35 @@ pub async fn download_recording(
     let link = HeaderValue::try_from(link.as_str()).map_err(anyhow::Error::from)?;
     let no_store = HeaderValue::from_static("private, no-store");
     Ok((StatusCode::FOUND, [(header::LOCATION, link), (header::CACHE_CONTROL, no_store)]).into_response())
+}
+
+/// Delete a recording, here and at its provider, where that keeps one (`bbb`: once all its formats are deleted). Deleted again, it stays
+/// so.
+#[utoipa::path(
+    delete, path = "/api/v1/live-sessions/recordings/{id}/", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The recording")),
+    responses(
+        (status = 204, description = "It is deleted; the file goes within a day"),
+        (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "`recording-not-ready`: it is still to come, or just being fetched"),
+    ),
+)]
+pub async fn delete_recording(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id<RecordingId>,
+) -> Result<StatusCode> {
+    visible(&state, &caller, id).await?;
+    let mut tx = state.begin_for(&caller).await?;
+    let recording = recordings::find(&mut *tx, id).await?.ok_or_else(|| not_found("recording"))?;
+    see_on(&mut tx, &caller, recording.session_id, Right::Manage).await?;
+    if recordings::delete(&mut *tx, id).await?.is_none() {
+        let detail = "The recording is still to come; what is there can be deleted.";
+        return Err(conflict("recording-not-ready", "Not ready", detail).retry_after(30).into());
+    }
+    tx.enqueue(&DeleteRecording { recording_id: id }).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The recording, if the caller may see its session; for people who only take part, if it can be downloaded.

@@ -4,6 +4,8 @@
 //! The short addresses are the environment's; where its secret does not fit, the room tells whose secret is to be tried.
 //! Those with an id are a provider configuration's.
 
+pub mod callbacks;
+
 use std::sync::Arc;
 
 use axum::{
@@ -17,7 +19,7 @@ use shared::{
         sessions,
         webhook_events::{self, NewEvent},
     },
-    domain::ids::ProviderConfigId,
+    domain::ids::{ProviderConfigId, TenantId},
     jobs::ProcessWebhook,
     providers::{Delivery, Providers, Received, Verified, WebhookError, WebhookSource},
     queue::Tx,
@@ -277,7 +279,8 @@ async fn answer(
             return Ok(Json(answer));
         }
     };
-    let status = store(state, source, opened, &received).await?;
+    let config = opened.map(|opened| (opened.id, opened.tenant));
+    let status = store(state, source, config, &received).await?;
     count(source, if status == WebhookStatus::Stored { "stored" } else { "duplicate" });
     Ok(Json(serde_json::to_value(WebhookAnswer { status }).map_err(anyhow::Error::from)?))
 }
@@ -285,7 +288,7 @@ async fn answer(
 async fn store(
     state: &AppState,
     source: WebhookSource,
-    opened: Option<&Opened>,
+    config: Option<(ProviderConfigId, TenantId)>,
     received: &[Received],
 ) -> Result<WebhookStatus> {
     let mut status = WebhookStatus::Duplicate;
@@ -293,7 +296,7 @@ async fn store(
     for Received { event, body } in received {
         let new = NewEvent {
             provider: source.as_str(),
-            config: opened.map(|opened| (opened.id, opened.tenant)),
+            config,
             key: &event.key,
             event_type: &event.event_type,
             occurred_at: event.occurred_at,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     key_server::rsa_pem,
-    provider_configs::{config_path, jitsi},
+    provider_configs::{bbb, config_path, jitsi},
     support::*,
     webhooks::webhook_event,
 };
@@ -124,6 +124,10 @@ async fn address(app: &TestApp, path: &str) -> String {
     } else if path.contains("/api-keys/{id}/") {
         let made = app.admin().post("/api-keys/", &json!({"name": "LMS", "roles": ["service"]})).await;
         made.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned()
+    } else if path.contains("/bbb/callbacks/{id}/") {
+        let made = app.configure(&bbb(&unique(), "https://bbb.school.test")).await;
+        let made = app.planned(json!({"provider_config_id": made["id"]})).await;
+        made["id"].as_str().unwrap().to_owned()
     } else if path.contains("/webhook-events/{id}/") {
         webhook_event(app).await
     } else if path.contains("{id}") {
@@ -134,7 +138,7 @@ async fn address(app: &TestApp, path: &str) -> String {
         String::new()
     };
     let name = if path.contains("/schedules/") { "cleanup" } else { "default" };
-    path.replace("{id}", &id).replace("{name}", name).replace("{provider}", "jitsi")
+    path.replace("{id}", &id).replace("{name}", name).replace("{provider}", "jitsi").replace("{token}", "0123")
 }
 
 fn unique() -> String {

@@ -83,3 +83,23 @@ async fn recordings_that_are_not_there_yet_are_shown_to_hosts_only() {
     }
     app.anonymous().get(&format!("{there}download/")).await.problem(401, "unauthorized");
 }
+
+#[tokio::test]
+async fn hosts_delete_what_is_there_and_the_provider_is_told() {
+    let app = TestApp::start().await;
+    let made = app.planned(json!({})).await;
+    let stored = record(&app, &made, "published", Some("k")).await;
+    let coming = record(&app, &made, "downloading", None).await;
+    app.student("ali").delete(&stored).await.problem(403, "forbidden");
+    app.foreigner().delete(&stored).await.problem(404, "not-found");
+    app.teacher().delete(&coming).await.problem(409, "recording-not-ready");
+    for _ in 0..2 {
+        assert_eq!(app.teacher().delete(&stored).await.status, StatusCode::NO_CONTENT);
+    }
+    assert_eq!(app.teacher().get(&stored).await.expect(StatusCode::OK)["state"], "deleted");
+    app.teacher().get(&format!("{stored}download/")).await.problem(410, "recording-deleted");
+    let jobs: Vec<_> =
+        app.jobs().await.into_iter().map(|(kind, _)| kind).filter(|kind| kind == "delete-recording").collect();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(app.count("recordings where source_url is not null and state = 'deleted'").await, 0);
+}

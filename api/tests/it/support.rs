@@ -74,9 +74,11 @@ impl TestApp {
         let given = |flag: &str| more.contains(&flag);
         let usual = usual.into_iter().filter(|(flag, _)| !given(flag)).flat_map(|(flag, value)| [flag, value]);
         let arguments = ["api"].into_iter().chain(usual).chain(more.iter().copied());
-        let config = Config::try_parse_from(arguments).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        // Settings may name the process's own address.
+        let arguments = arguments.map(|argument| argument.replace("{address}", &address.to_string()));
+        let config = Config::try_parse_from(arguments).unwrap();
         let shutdown = CancellationToken::new();
         let served = api::serve(config, listener, shutdown.clone());
         tokio::spawn(async move { served.await.expect("the API serves until it is told to stop") });

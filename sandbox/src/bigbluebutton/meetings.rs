@@ -2,93 +2,96 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Write as _,
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde_json::{Value, json};
 use shared::clock::Clock;
 
-use super::checksum::internal_id;
+use super::{
+    hooks::event,
+    meeting::{Attendee, Meeting},
+    reply::Reply,
+};
 
 /// A meeting that nobody joins is removed after this time (`meetingExpireIfNoUserJoinedInMinutes`).
 const EXPIRES: Duration = Duration::from_secs(5 * 60);
 
-/// A meeting as it is now.
-#[derive(Debug, Clone, Serialize)]
-pub struct Meeting {
-    pub meeting_id: String,
-    pub name: String,
-    /// `createTime`, in milliseconds.
-    pub created_ms: i64,
-    pub record: bool,
-    /// Ended, and about to be gone.
-    pub forcibly_ended: bool,
-    /// One for each join: a person in two tabs is there twice.
-    pub attendees: Vec<Attendee>,
-    #[serde(skip)]
-    attendee_password: String,
-    #[serde(skip)]
-    moderator_password: String,
-    #[serde(skip)]
-    made: Option<Instant>,
-    #[serde(skip)]
-    told_to_end: Option<Instant>,
-}
-
-/// Somebody who came.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Attendee {
-    pub user_id: String,
-    pub full_name: String,
-    /// `MODERATOR` or `VIEWER`.
-    pub role: String,
-}
-
-/// What is answered.
-#[derive(Debug)]
-pub struct Reply {
-    pub xml: String,
-    pub outcome: String,
-    /// Where a browser is sent instead.
-    pub redirect: Option<String>,
-}
-
-impl Reply {
-    pub fn refusal(key: &str, message: &str) -> Self {
-        let xml = format!(
-            "<response>\n  <returncode>FAILED</returncode>\n  <messageKey>{key}</messageKey>\n  <message>{message}</message>\n\
-             </response>"
-        );
-        Self { xml, outcome: key.to_owned(), redirect: None }
-    }
-
-    /// How newer versions tell of parameters that are not right.
-    fn invalid(message: &str) -> Self {
-        let xml = format!(
-            "<response><returncode>FAILED</returncode><errors><error key=\"validationError\" message=\"{message}\"/>\
-             </errors></response>"
-        );
-        Self { xml, outcome: "validationError".to_owned(), redirect: None }
-    }
-
-    fn success(fields: &str) -> Self {
-        let xml = format!("<response>\n  <returncode>SUCCESS</returncode>\n{fields}</response>");
-        Self { xml, outcome: "SUCCESS".to_owned(), redirect: None }
-    }
-}
-
 /// By id.
 #[derive(Debug, Default)]
-pub struct Meetings(BTreeMap<String, Meeting>);
+pub struct Meetings {
+    open: BTreeMap<String, Meeting>,
+    /// The last of each id, also when it is over.
+    last: BTreeMap<String, Meeting>,
+}
 
 impl Meetings {
     pub fn all(&mut self, end_takes: Duration) -> Vec<Meeting> {
         self.advance(end_takes);
-        self.0.values().cloned().collect()
+        self.open.values().cloned().collect()
     }
 
-    pub fn call(&mut self, call: &str, given: &HashMap<String, String>, end_takes: Duration) -> Reply {
+    /// The last meeting of this id, also when it is over.
+    pub fn last(&self, id: &str) -> Option<Meeting> {
+        self.open.get(id).or_else(|| self.last.get(id)).cloned()
+    }
+
+    /// With the events that it causes at once.
+    pub fn call(&mut self, call: &str, given: &HashMap<String, String>, end_takes: Duration) -> (Reply, Vec<Value>) {
+        let before: BTreeMap<String, usize> =
+            self.open.iter().map(|(id, meeting)| (meeting_key(id, meeting), meeting.attendees.len())).collect();
+        let reply = self.answer(call, given, end_takes);
+        let mut events = Vec::new();
+        for (id, meeting) in &self.open {
+            let known = before.get(&meeting_key(id, meeting)).copied();
+            if known.is_none() {
+                events.push(event("meeting-created", json!({"meeting": meeting.told()}), meeting.created_ms));
+            }
+            let now = Clock::System.now().timestamp_millis();
+            let came = meeting.attendees.iter().skip(known.unwrap_or(0));
+            events.extend(came.map(|one| event("user-joined", meeting.with(one.told()), now)));
+        }
+        (reply, events)
+    }
+
+    /// Somebody leaves: all of a person's connections, or one. Nothing where nobody is known by this id.
+    pub fn leave(&mut self, id: &str, who: &str) -> Vec<Value> {
+        let Some(meeting) = self.open.get_mut(id) else { return Vec::new() };
+        let is_meant = |one: &Attendee| one.user_id == who || one.internal_id == who;
+        let gone: Vec<Attendee> = meeting.attendees.iter().filter(|one| is_meant(one)).cloned().collect();
+        meeting.attendees.retain(|one| !is_meant(one));
+        let now = Clock::System.now().timestamp_millis();
+        let told = |one: &Attendee| json!({"internal-user-id": one.internal_id, "external-user-id": one.user_id, "guest": false});
+        gone.iter().map(|one| event("user-left", meeting.with(told(one)), now)).collect()
+    }
+
+    /// Somebody presses the button that records.
+    pub fn record(&mut self, id: &str) -> Vec<Value> {
+        let Some(meeting) = self.open.get_mut(id).filter(|meeting| meeting.record) else { return Vec::new() };
+        meeting.marks = true;
+        let now = Clock::System.now().timestamp_millis();
+        vec![event("meeting-recording-started", json!({"meeting": meeting.names()}), now)]
+    }
+
+    /// The end has come of one that was told to end. What a server tells of that, and whom it calls.
+    pub fn finish(&mut self, id: &str, created_ms: i64) -> (Vec<Value>, Option<String>) {
+        let known = [self.open.get(id), self.last.get(id)].into_iter().flatten();
+        let Some(meeting) = known.into_iter().find(|meeting| meeting.created_ms == created_ms) else {
+            return (Vec::new(), None);
+        };
+        let now = Clock::System.now().timestamp_millis();
+        // Whoever is still there leaves with it, a moment later by the clock and before it on the wire.
+        let mut events: Vec<Value> =
+            meeting.attendees.iter().map(|one| event("user-left", meeting.with(one.told()), now + 1)).collect();
+        events.push(event("meeting-ended", json!({"meeting": meeting.names()}), now));
+        let url = meeting.meta.get("endcallbackurl").map(|url| {
+            let joint = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{joint}recordingmarks={}", meeting.marks)
+        });
+        (events, url)
+    }
+
+    fn answer(&mut self, call: &str, given: &HashMap<String, String>, end_takes: Duration) -> Reply {
         self.advance(end_takes);
         let get = |name: &str| given.get(name).map_or("", String::as_str);
         let id = get("meetingID");
@@ -100,18 +103,18 @@ impl Meetings {
             "join" => self.join(id, given),
             "end" => self.end(id, get("password")),
             "isMeetingRunning" => {
-                let running = self.0.get(id).is_some_and(|m| !m.attendees.is_empty() && !m.forcibly_ended);
+                let running = self.open.get(id).is_some_and(|m| !m.attendees.is_empty() && !m.forcibly_ended);
                 Reply::success(&format!("  <running>{running}</running>\n"))
             }
-            "getMeetingInfo" => match self.0.get(id) {
+            "getMeetingInfo" => match self.open.get(id) {
                 Some(meeting) => Reply::success(&meeting.info()),
                 None => Reply::refusal("notFound", "We could not find a meeting with that meeting ID"),
             },
-            "getMeetings" if self.0.is_empty() => {
+            "getMeetings" if self.open.is_empty() => {
                 Reply::success("  <meetings/>\n  <messageKey>noMeetings</messageKey>\n")
             }
             "getMeetings" => {
-                let all: String = self.0.values().map(|m| format!("<meeting>\n{}</meeting>\n", m.info())).collect();
+                let all: String = self.open.values().map(|m| format!("<meeting>\n{}</meeting>\n", m.info())).collect();
                 Reply::success(&format!("<meetings>\n{all}</meetings>\n"))
             }
             _ => Reply::refusal("unsupportedRequest", "This request is not supported"),
@@ -120,11 +123,15 @@ impl Meetings {
 
     /// What time does to meetings.
     fn advance(&mut self, end_takes: Duration) {
-        self.0.retain(|_, meeting| match meeting.told_to_end.map(|at| at.elapsed()) {
+        let stays = |meeting: &Meeting| match meeting.told_to_end.map(|at| at.elapsed()) {
             Some(since) => since < end_takes * 2,
             None => !meeting.attendees.is_empty() || meeting.made.is_none_or(|at| at.elapsed() < EXPIRES),
-        });
-        for meeting in self.0.values_mut() {
+        };
+        for (id, meeting) in self.open.iter().filter(|(_, meeting)| !stays(meeting)) {
+            self.last.insert(id.clone(), meeting.clone());
+        }
+        self.open.retain(|_, meeting| stays(meeting));
+        for meeting in self.open.values_mut() {
             meeting.forcibly_ended = meeting.told_to_end.is_some_and(|at| at.elapsed() >= end_takes);
         }
     }
@@ -145,7 +152,7 @@ impl Meetings {
         if !matches!(get("record"), None | Some("true" | "false")) {
             return Reply::invalid("Record must be a boolean");
         }
-        if let Some(meeting) = self.0.get(id) {
+        if let Some(meeting) = self.open.get(id) {
             let kept = [&meeting.attendee_password, &meeting.moderator_password];
             if passwords.iter().zip(kept).any(|(given, kept)| given.is_some_and(|given| given != kept)) {
                 return Reply::refusal("idNotUnique", "A meeting already exists with that meeting ID");
@@ -165,6 +172,11 @@ impl Meetings {
             record: get("record") == Some("true"),
             forcibly_ended: false,
             attendees: Vec::new(),
+            meta: given
+                .iter()
+                .filter_map(|(name, value)| Some((name.strip_prefix("meta_")?.to_lowercase(), value.clone())))
+                .collect(),
+            marks: false,
             attendee_password: password(passwords[0]),
             moderator_password: password(passwords[1]),
             made: Some(Instant::now()),
@@ -172,7 +184,7 @@ impl Meetings {
         };
         let reply =
             Reply::success(&format!("{}  <messageKey></messageKey>\n  <message></message>\n", meeting.created()));
-        self.0.insert(id.to_owned(), meeting);
+        self.open.insert(id.to_owned(), meeting);
         reply
     }
 
@@ -184,7 +196,7 @@ impl Meetings {
                 "You must specify a name for the attendee who will be joining",
             );
         }
-        let Some(meeting) = self.0.get_mut(id) else {
+        let Some(meeting) = self.open.get_mut(id) else {
             return Reply::refusal("invalidMeetingIdentifier", "The meeting ID that you supplied did not match any");
         };
         if meeting.forcibly_ended {
@@ -201,14 +213,15 @@ impl Meetings {
         };
         let internal = format!("w_{}", hex::encode(rand::random::<[u8; 6]>()));
         let user_id = Some(get("userID")).filter(|id| !id.is_empty()).unwrap_or(&internal).to_owned();
-        meeting.attendees.push(Attendee { user_id, full_name: get("fullName").to_owned(), role });
+        let full_name = get("fullName").to_owned();
+        meeting.attendees.push(Attendee { internal_id: internal.clone(), user_id, full_name, role });
         let url = format!("/html5client/join?sessionToken={}", hex::encode(rand::random::<[u8; 8]>()));
         let reply = Reply::success(&format!("  <user_id>{internal}</user_id>\n  <url>{url}</url>\n"));
         Reply { redirect: (get("redirect") != "false").then_some(url), ..reply }
     }
 
     pub fn end(&mut self, id: &str, password: &str) -> Reply {
-        let Some(meeting) = self.0.get_mut(id) else {
+        let Some(meeting) = self.open.get_mut(id) else {
             return Reply::refusal("notFound", "We could not find a meeting with that meeting ID");
         };
         if !password.is_empty() && password != meeting.moderator_password {
@@ -223,49 +236,6 @@ impl Meetings {
     }
 }
 
-impl Meeting {
-    fn created(&self) -> String {
-        format!(
-            "  <meetingID>{id}</meetingID>\n  <internalMeetingID>{internal}</internalMeetingID>\n  \
-             <parentMeetingID>bbb-none</parentMeetingID>\n  <attendeePW>{attendee}</attendeePW>\n  \
-             <moderatorPW>{moderator}</moderatorPW>\n  <createTime>{created}</createTime>\n  \
-             <hasUserJoined>{joined}</hasUserJoined>\n  <duration>0</duration>\n  \
-             <hasBeenForciblyEnded>{ended}</hasBeenForciblyEnded>\n",
-            id = escaped(&self.meeting_id),
-            internal = internal_id(&self.meeting_id, self.created_ms),
-            attendee = escaped(&self.attendee_password),
-            moderator = escaped(&self.moderator_password),
-            created = self.created_ms,
-            joined = !self.attendees.is_empty(),
-            ended = self.forcibly_ended,
-        )
-    }
-
-    fn info(&self) -> String {
-        let mut text = format!("  <meetingName>{}</meetingName>\n{}", escaped(&self.name), self.created());
-        let running = !self.attendees.is_empty() && !self.forcibly_ended;
-        let _ = write!(
-            text,
-            "  <running>{running}</running>\n  <recording>{}</recording>\n  <participantCount>{}</participantCount>\n  \
-             <attendees>\n",
-            self.record,
-            self.attendees.len()
-        );
-        for attendee in &self.attendees {
-            let _ = writeln!(
-                text,
-                "    <attendee><userID>{}</userID><fullName>{}</fullName><role>{}</role></attendee>",
-                escaped(&attendee.user_id),
-                escaped(&attendee.full_name),
-                attendee.role
-            );
-        }
-        text.push_str("  </attendees>\n  <metadata/>\n");
-        text
-    }
-}
-
-/// As CDATA, as the real server writes what people chose.
-fn escaped(text: &str) -> String {
-    format!("<![CDATA[{}]]>", text.replace("]]>", "]]]]><![CDATA[>"))
+fn meeting_key(id: &str, meeting: &Meeting) -> String {
+    format!("{id} {}", meeting.created_ms)
 }

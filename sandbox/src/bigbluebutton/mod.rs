@@ -1,33 +1,47 @@
-//! A stand-in for a BigBlueButton server, which itself needs a machine of its own: the part of its API that makes, shows
-//! and ends meetings and lets people in (`docs/docs/development/api.md` of BigBlueButton, lines 2.7 to 3.0). It is as
-//! strict as the real one: checksums over the raw query, lengths of names, `createTime`, passwords and roles; 200 where it
-//! refuses; an end that takes a moment.
+//! A stand-in for a BigBlueButton server, which itself needs a machine of its own: its API
+//! (`docs/docs/development/api.md` of BigBlueButton, lines 2.7 to 3.0), that of bbb-webhooks beside it, and what it tells by
+//! itself. It is as strict as the real one: checksums over the raw query, lengths of names, `createTime`, passwords and
+//! roles; 200 where it refuses; an end that takes a moment; webhooks that are signed, tried again and given up.
 //!
-//! Besides, `PUT /faults` with [`Faults`] as JSON makes something go wrong, `GET /calls` lists what was asked, and
-//! `GET /meetings` what there is.
+//! What people do in a meeting, and what goes wrong, is said over HTTP (`docs/PROVIDERS.md` tells it): `control`.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Path, RawQuery, State},
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
-    routing::{any, get, put},
+    routing::{any, get},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use url::form_urlencoded::Serializer;
 
 use crate::{ports::listen, process::lock};
 
 mod checksum;
+mod control;
+mod hooks;
+mod meeting;
 mod meetings;
+mod recordings;
+mod reply;
 
-pub use meetings::{Attendee, Meeting};
-use meetings::{Meetings, Reply};
+use hooks::Hooks;
+pub use hooks::{Delivery, Hook, Signature, WebhookFaults};
+pub use meeting::{Attendee, Meeting};
+use meetings::Meetings;
+use recordings::Recordings;
+pub use recordings::{Format, NewRecording, Recording};
+use reply::Reply;
 
 /// What goes wrong. Nothing, by default.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -41,6 +55,9 @@ pub struct Faults {
     pub key: Option<String>,
     /// How long an end takes until the meeting counts as ended, and again until it is gone.
     pub end_ms: Option<u64>,
+    /// Nobody but the control API gets an answer any more; nothing happens. Those who ask wait until they give up.
+    pub dead: bool,
+    pub webhooks: WebhookFaults,
 }
 
 /// One call that the server has seen.
@@ -67,7 +84,12 @@ struct Server {
     secret: String,
     faults: Mutex<Faults>,
     meetings: Mutex<Meetings>,
+    recordings: Mutex<Recordings>,
+    hooks: Mutex<Hooks>,
     calls: Mutex<Vec<Call>>,
+    deliveries: Mutex<Vec<Delivery>>,
+    http: reqwest::Client,
+    stopped: AtomicBool,
 }
 
 impl BigBlueButton {
@@ -81,17 +103,20 @@ impl BigBlueButton {
             secret: secret.to_owned(),
             faults: Mutex::default(),
             meetings: Mutex::default(),
+            recordings: Mutex::default(),
+            hooks: Mutex::default(),
             calls: Mutex::default(),
+            deliveries: Mutex::default(),
+            http: reqwest::Client::builder().no_proxy().build()?,
+            stopped: AtomicBool::new(false),
         });
         let stop = CancellationToken::new();
         let router = Router::new()
             .route("/bigbluebutton/api", get(about))
             .route("/bigbluebutton/api/", get(about))
-            .route("/bigbluebutton/api/{call}", any(call))
+            .route("/bigbluebutton/api/{*call}", any(call))
             .route("/html5client/join", get(client))
-            .route("/faults", put(put_faults))
-            .route("/calls", get(list_calls))
-            .route("/meetings", get(list_meetings))
+            .merge(control::routes())
             .with_state(Arc::clone(&server));
         let stopped = stop.clone().cancelled_owned();
         crate::runtime::servers().spawn(async move {
@@ -136,13 +161,62 @@ impl BigBlueButton {
 
     /// Ends a meeting as a moderator does who is in it.
     pub fn end(&self, meeting_id: &str) {
-        lock(&self.server.meetings).end(meeting_id, "");
+        self.server.end(meeting_id);
+    }
+
+    /// Somebody leaves, by the id of the person or of one connection.
+    pub fn leave(&self, meeting_id: &str, who: &str) {
+        self.server.leave(meeting_id, who);
+    }
+
+    /// A moderator presses the button that records.
+    pub fn press_record(&self, meeting_id: &str) {
+        self.server.press_record(meeting_id);
+    }
+
+    /// Makes a recording, and tells of it; returns its id.
+    pub async fn record(&self, new: NewRecording) -> String {
+        recordings::record(&self.server, new).await
+    }
+
+    /// Sends the learning analytics of a meeting to where its `create` said.
+    pub async fn send_analytics(&self, meeting_id: &str, attendees: Value) {
+        recordings::send_analytics(&self.server, meeting_id, attendees).await;
     }
 
     /// The meetings that there are.
     #[must_use]
     pub fn meetings(&self) -> Vec<Meeting> {
         self.server.meetings()
+    }
+
+    /// The recordings that there are.
+    #[must_use]
+    pub fn recordings(&self) -> Vec<Recording> {
+        lock(&self.server.recordings).all()
+    }
+
+    /// Where webhooks go.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<Hook> {
+        lock(&self.server.hooks).all()
+    }
+
+    /// As bbb-webhooks does once a hook's address was away for five minutes.
+    pub fn forget_hooks(&self) {
+        lock(&self.server.hooks).forget_all();
+    }
+
+    /// What was sent so far, each attempt.
+    #[must_use]
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        lock(&self.server.deliveries).clone()
+    }
+}
+
+impl Drop for BigBlueButton {
+    fn drop(&mut self) {
+        self.server.stopped.store(true, Ordering::Relaxed);
     }
 }
 
@@ -156,15 +230,73 @@ impl Server {
         lock(&self.meetings).all(end_takes)
     }
 
-    fn reply(&self, call: &str, query: &str) -> Reply {
+    fn end(self: &Arc<Self>, meeting_id: &str) {
+        lock(&self.meetings).end(meeting_id, "");
+        self.finish_later(meeting_id);
+    }
+
+    fn leave(self: &Arc<Self>, meeting_id: &str, who: &str) {
+        let events = lock(&self.meetings).leave(meeting_id, who);
+        hooks::emit(self, events);
+    }
+
+    fn press_record(self: &Arc<Self>, meeting_id: &str) {
+        let events = lock(&self.meetings).record(meeting_id);
+        hooks::emit(self, events);
+    }
+
+    /// A meeting that was told to end has ended after a moment, and then that is told.
+    fn finish_later(self: &Arc<Self>, meeting_id: &str) {
+        let Some(meeting) = lock(&self.meetings).last(meeting_id) else { return };
+        let (server, id, end_takes) = (Arc::clone(self), meeting_id.to_owned(), self.end_takes());
+        crate::runtime::servers().spawn(async move {
+            tokio::time::sleep(end_takes).await;
+            let (events, callback) = lock(&server.meetings).finish(&id, meeting.created_ms);
+            hooks::emit(&server, events);
+            if let Some(url) = callback {
+                server.called_back("end", server.http.get(url)).await;
+            }
+        });
+    }
+
+    /// Calls somebody once; whether that works matters to nobody.
+    async fn called_back(&self, what: &str, request: reqwest::RequestBuilder) {
+        let (url, status) = match request.timeout(Duration::from_secs(5)).send().await {
+            Ok(answer) => (answer.url().to_string(), Some(answer.status().as_u16())),
+            Err(error) => (error.url().map(ToString::to_string).unwrap_or_default(), None),
+        };
+        lock(&self.deliveries).push(Delivery { callback_url: url, events: vec![what.to_owned()], status });
+    }
+
+    fn reply(self: &Arc<Self>, call: &str, query: &str) -> Reply {
         let parameters = checksum::verified(call, query, &self.secret);
         let end_takes = self.end_takes();
-        match (parameters, lock(&self.faults).key.clone()) {
-            (None, _) => Reply::refusal("checksumError", "Checksums do not match"),
-            (_, Some(key)) => Reply::refusal(&key, "A fault on demand"),
-            (Some(parameters), None) => lock(&self.meetings).call(call, &parameters, end_takes),
+        let fault = lock(&self.faults).key.clone();
+        let parameters = match (parameters, fault) {
+            (None, _) => return Reply::refusal("checksumError", "Checksums do not match"),
+            (_, Some(key)) => return Reply::refusal(&key, "A fault on demand"),
+            (Some(parameters), None) => parameters,
+        };
+        if let Some(call) = call.strip_prefix("hooks/") {
+            return lock(&self.hooks).call(call, &parameters);
         }
+        let (reply, events) = match call {
+            "getRecordings" | "publishRecordings" | "deleteRecordings" => {
+                lock(&self.recordings).call(call, &parameters)
+            }
+            _ => lock(&self.meetings).call(call, &parameters, end_takes),
+        };
+        hooks::emit(self, events);
+        if call == "end" && reply.outcome == "SUCCESS" {
+            self.finish_later(parameters.get("meetingID").map_or("", String::as_str));
+        }
+        reply
     }
+}
+
+fn form(request: reqwest::RequestBuilder, pairs: &[(&str, &str)]) -> reqwest::RequestBuilder {
+    let body = Serializer::new(String::new()).extend_pairs(pairs).finish();
+    request.header("content-type", "application/x-www-form-urlencoded").body(body)
 }
 
 async fn about() -> Response {
@@ -176,6 +308,9 @@ async fn about() -> Response {
 async fn call(State(server): State<Arc<Server>>, Path(call): Path<String>, RawQuery(query): RawQuery) -> Response {
     let query = query.unwrap_or_default();
     let faults = lock(&server.faults).clone();
+    if faults.dead {
+        std::future::pending::<()>().await;
+    }
     let down = faults.status.map(|status| StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY));
     let reply = if down.is_some() { None } else { Some(server.reply(&call, &query)) };
     let outcome = reply.as_ref().map_or_else(String::new, |reply| reply.outcome.clone());
@@ -199,17 +334,4 @@ fn xml(text: String) -> Response {
 /// Where a browser ends up.
 async fn client() -> Html<&'static str> {
     Html("<html><body>This would be the meeting.</body></html>")
-}
-
-async fn put_faults(State(server): State<Arc<Server>>, Json(faults): Json<Faults>) -> StatusCode {
-    *lock(&server.faults) = faults;
-    StatusCode::NO_CONTENT
-}
-
-async fn list_calls(State(server): State<Arc<Server>>) -> Json<Vec<Call>> {
-    Json(lock(&server.calls).clone())
-}
-
-async fn list_meetings(State(server): State<Arc<Server>>) -> Json<Vec<Meeting>> {
-    Json(server.meetings())
 }

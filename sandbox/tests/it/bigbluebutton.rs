@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sandbox::bigbluebutton::{BigBlueButton, Faults};
+use sandbox::bigbluebutton::{BigBlueButton, Faults, WebhookFaults};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 const SECRET: &str = "639259d4-9dd8-4b25-bf01-95f9567eaf4b";
@@ -101,4 +102,91 @@ async fn people_come_by_role_or_password_and_an_end_takes_a_moment() {
     }
     let (_, running) = signed(&server, "isMeetingRunning", "meetingID=m1").await;
     assert_eq!(field(&running, "running"), "false");
+}
+
+/// Does what a person would, over the control API.
+async fn control(server: &BigBlueButton, method: reqwest::Method, path: &str, body: Option<Value>) -> Value {
+    let root = server.url().replace("/bigbluebutton/", "");
+    let request = reqwest::Client::new().request(method, format!("{root}/{path}"));
+    let request = match body {
+        Some(body) => request.json(&body),
+        None => request,
+    };
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default()
+}
+
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(std::time::Instant::now() < deadline, "{what} did not happen in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn hooks_are_kept_by_their_address_and_given_up_when_nobody_is_there() {
+    let server = BigBlueButton::start(None, SECRET).await.unwrap();
+    let callback = "callbackURL=http%3A%2F%2F127.0.0.1%3A9%2Fhook";
+    let (status, first) =
+        signed(&server, "hooks/create", &format!("{callback}&meetingID=m1&eventID=User-Joined")).await;
+    assert_eq!(status, 200);
+    let (_, again) = signed(&server, "hooks/create", callback).await;
+    assert_eq!(
+        (field(&again, "messageKey"), field(&again, "hookID")),
+        ("duplicateWarning".into(), field(&first, "hookID"))
+    );
+    let (_, list) = signed(&server, "hooks/list", "").await;
+    assert_eq!((field(&list, "meetingID"), field(&list, "eventID")), ("m1".into(), "user-joined".into()));
+    for (call, query, key) in [
+        ("hooks/list", "meetingID=m2", "listHookError"),
+        ("hooks/create", "meetingID=m2", "missingParamCallbackURL"),
+        ("hooks/destroy", "", "missingParamHookID"),
+        ("hooks/destroy", "hookID=7", "destroyMissingHook"),
+    ] {
+        assert_eq!(field(&signed(&server, call, query).await.1, "messageKey"), key);
+    }
+    let faults = json!({"webhooks": {"pauses_ms": [10, 10]}});
+    control(&server, reqwest::Method::PUT, "faults", Some(faults)).await;
+    signed(&server, "create", "name=Test&meetingID=m1").await;
+    signed(&server, "join", "meetingID=m1&fullName=A&role=VIEWER").await;
+    eventually("the hook is given up", async || server.hooks().is_empty()).await;
+    let deliveries = control(&server, reqwest::Method::GET, "deliveries", None).await;
+    assert_eq!(deliveries.as_array().unwrap().len(), 3);
+    assert_eq!((&deliveries[0]["events"], &deliveries[0]["status"]), (&json!(["user-joined"]), &Value::Null));
+}
+
+#[tokio::test]
+async fn recordings_are_listed_as_the_real_server_lists_them() {
+    let server = BigBlueButton::start(None, SECRET).await.unwrap();
+    let (_, none) = signed(&server, "getRecordings", "meetingID=m1").await;
+    assert_eq!(field(&none, "messageKey"), "noRecordings");
+    let new =
+        json!({"meeting_id": "m1", "formats": [{"type": "presentation", "url": "https://b.test/p?a&b", "length": 3}]});
+    let made = control(&server, reqwest::Method::POST, "recordings", Some(new)).await;
+    let id = made["record_id"].as_str().unwrap().to_owned();
+    let (_, one) = signed(&server, "getRecordings", &format!("recordID={}", &id[..10])).await;
+    assert_eq!((field(&one, "recordID"), field(&one, "meetingID")), (id.clone(), "m1".into()));
+    assert_eq!(field(&one, "url").trim(), "https://b.test/p?a&amp;b");
+    let (_, hidden) = signed(&server, "publishRecordings", &format!("recordID={id}&publish=false")).await;
+    assert_eq!(field(&hidden, "published"), "false");
+    let (_, published) = signed(&server, "getRecordings", "state=published").await;
+    assert_eq!(field(&published, "messageKey"), "noRecordings");
+    for (query, key) in [("", "missingParamRecordID"), ("recordID=x", "notFound")] {
+        assert_eq!(field(&signed(&server, "deleteRecordings", query).await.1, "messageKey"), key);
+    }
+    let (_, deleted) = signed(&server, "deleteRecordings", &format!("recordID={id}")).await;
+    assert_eq!(field(&deleted, "deleted"), "true");
+    assert!(server.recordings().is_empty());
+}
+
+#[tokio::test]
+async fn a_dead_server_says_nothing_but_to_who_controls_it() {
+    let server = BigBlueButton::start(None, SECRET).await.unwrap();
+    server.set_faults(Faults { dead: true, webhooks: WebhookFaults::default(), ..Faults::default() });
+    let asked = tokio::time::timeout(Duration::from_millis(200), signed(&server, "getMeetings", "")).await;
+    assert!(asked.is_err());
+    control(&server, reqwest::Method::PUT, "faults", Some(json!({}))).await;
+    assert_eq!(signed(&server, "getMeetings", "").await.0, 200);
 }

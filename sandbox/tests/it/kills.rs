@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use shared::{
     clock::Clock,
     domain::provider::ProviderKind,
-    jobs::{self, AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, Noop, ProviderHealth, SyncRecordings},
+    jobs::{
+        self, AutoEndSessions, Cleanup, CloseStaleAttendance, DeleteRecording, EndMeeting, ListRecordings, Noop,
+        PollMeeting, PollMeetings, ProviderHealth, RegisterWebhooks, SyncRecordings,
+    },
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
 use sqlx::PgPool;
@@ -61,6 +64,8 @@ async fn every_kind_survives(place: Place) {
         ("SCHEDULE_AUTO_END_SESSIONS", "off"),
         ("SCHEDULE_PROVIDER_HEALTH", "off"),
         ("SCHEDULE_SYNC_RECORDINGS", "off"),
+        ("SCHEDULE_POLL_MEETINGS", "off"),
+        ("SCHEDULE_REGISTER_WEBHOOKS", "off"),
         ("SCHEDULE_CLEANUP", "off"),
     ];
     let system = system(&dir, 1, &env).await;
@@ -122,7 +127,16 @@ async fn cause_periodic_kinds(system: &System, db: &PgPool) {
     tx.enqueue(&ProviderHealth {}).await.expect("enqueued");
     tx.enqueue(&SyncRecordings {}).await.expect("enqueued");
     let room = "a-meeting-that-is-over".to_owned();
-    tx.enqueue(&EndMeeting { provider: ProviderKind::Bbb, provider_config_id: None, room }).await.expect("enqueued");
+    let end = EndMeeting { provider: ProviderKind::Bbb, provider_config_id: None, room, server: None };
+    tx.enqueue(&end).await.expect("enqueued");
+    tx.enqueue(&PollMeetings {}).await.expect("enqueued");
+    tx.enqueue(&RegisterWebhooks { provider_config_id: None }).await.expect("enqueued");
+    // Of a session that is gone there is nothing to ask.
+    let session_id = shared::domain::ids::SessionId::new();
+    tx.enqueue(&PollMeeting { session_id }).await.expect("enqueued");
+    tx.enqueue(&ListRecordings { session_id }).await.expect("enqueued");
+    let recording_id = shared::domain::ids::RecordingId::new();
+    tx.enqueue(&DeleteRecording { recording_id }).await.expect("enqueued");
     tx.commit().await.expect("committed");
 }
 

@@ -41,6 +41,11 @@ pub struct ProvidersConfig {
     #[arg(long, env = "BBB_SHARED_SECRET", hide_env_values = true, default_value = "")]
     pub bbb_shared_secret: String,
 
+    /// What has to be signed of the webhooks of BBB_SERVER_URL: body, or address. The latter takes also those of bbb-webhooks
+    /// 3.0.0 to 3.3.1, which sign the address alone: whoever has seen one of them can make others.
+    #[arg(long, env = "BBB_WEBHOOK_CHECKSUM", default_value = "body", value_parser = ["body", "address"])]
+    pub bbb_webhook_checksum: String,
+
     /// Hosts (host or host:port, comma separated) that recordings may be fetched from.
     #[arg(long, env = "RECORDING_HOSTS", value_delimiter = ',')]
     pub recording_hosts: Vec<String>,

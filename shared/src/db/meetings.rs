@@ -31,6 +31,8 @@ pub struct StoredMeeting {
     pub details: Option<Json<Meeting>>,
     pub claimed_until: DateTime<Utc>,
     pub made_at: Option<DateTime<Utc>>,
+    /// When the provider last told that it goes on.
+    pub seen_at: Option<DateTime<Utc>>,
     pub ended_at: Option<DateTime<Utc>>,
 }
 
@@ -46,7 +48,7 @@ pub enum Claim {
 }
 
 const COLUMNS: &str = "id, tenant_id, session_id, provider, provider_config_id, server, external_id, details, claimed_until, \
-     made_at, ended_at";
+     made_at, seen_at, ended_at";
 
 /// Claims the making of the session's meeting for so long. To be committed before the provider is asked.
 pub async fn claim(connection: &mut PgConnection, session: &Session, lease: Duration) -> sqlx::Result<Claim> {
@@ -81,28 +83,71 @@ pub async fn find_open<'e>(executor: impl PgExecutor<'e>, session: SessionId) ->
         .await
 }
 
-/// It was made; or, made before, is now like this.
-pub async fn made<'e>(
-    executor: impl PgExecutor<'e>,
-    id: MeetingId,
-    external_id: &str,
-    details: &Meeting,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "update meetings set made_at = coalesce(made_at, now()), external_id = $2, details = $3 \
-         where id = $1 and ended_at is null and (external_id, details) is distinct from ($2, $3)",
+/// Claims for so long what is made anew: at another server than the one that has it, which is down. False when somebody
+/// else is about it, or it is over.
+pub async fn claim_move<'e>(executor: impl PgExecutor<'e>, id: MeetingId, lease: Duration) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "update meetings set claimed_until = clock_timestamp() + make_interval(secs => $2) \
+         where id = $1 and made_at is not null and ended_at is null and claimed_until <= clock_timestamp()",
     )
     .bind(id)
-    .bind(external_id)
-    .bind(Json(details))
+    .bind(lease.as_secs_f64())
+    .execute(executor)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// It was made.
+pub async fn made<'e>(executor: impl PgExecutor<'e>, id: MeetingId, made: &Meeting) -> sqlx::Result<()> {
+    sqlx::query(
+        "update meetings set made_at = now(), seen_at = now(), claimed_until = clock_timestamp(), external_id = $2, \
+             server = $3, details = $4 \
+         where id = $1 and made_at is null and ended_at is null",
+    )
+    .bind(id)
+    .bind(made.external_id())
+    .bind(made.server())
+    .bind(Json(made))
     .execute(executor)
     .await?;
     Ok(())
 }
 
-/// It could not be made: somebody else may try at once.
+/// Another one was made, or found, instead of this one, which is over. The caller holds the session (`sightings::lock_session`).
+pub async fn replace(connection: &mut PgConnection, old: &StoredMeeting, made: &Meeting) -> sqlx::Result<()> {
+    end(&mut *connection, old.id).await?;
+    sqlx::query(
+        "insert into meetings (id, tenant_id, session_id, provider, provider_config_id, claimed_until, made_at, seen_at, \
+             external_id, server, details) \
+         values ($1, $2, $3, $4, $5, clock_timestamp(), now(), now(), $6, $7, $8) \
+         on conflict (session_id) where ended_at is null do update set claimed_until = clock_timestamp(), made_at = now(), \
+             seen_at = now(), external_id = excluded.external_id, server = excluded.server, details = excluded.details",
+    )
+    .bind(MeetingId::new())
+    .bind(old.tenant_id)
+    .bind(old.session_id)
+    .bind(old.provider)
+    .bind(old.provider_config_id)
+    .bind(made.external_id())
+    .bind(made.server())
+    .bind(Json(made))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The provider has just told that it goes on.
+pub async fn seen<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Result<()> {
+    sqlx::query("update meetings set seen_at = now() where id = $1 and ended_at is null")
+        .bind(id)
+        .execute(executor)
+        .await?;
+    Ok(())
+}
+
+/// It could not be made, or moved: somebody else may try at once.
 pub async fn release<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Result<()> {
-    sqlx::query("update meetings set claimed_until = clock_timestamp() where id = $1 and made_at is null")
+    sqlx::query("update meetings set claimed_until = clock_timestamp() where id = $1 and ended_at is null")
         .bind(id)
         .execute(executor)
         .await?;
@@ -116,4 +161,82 @@ pub async fn end<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Resu
         .execute(executor)
         .await?;
     Ok(())
+}
+
+/// The one of these names is over, if it is the session's. Whether the session has another one that is not.
+pub async fn end_named(connection: &mut PgConnection, session: SessionId, external_id: &str) -> sqlx::Result<bool> {
+    sqlx::query("update meetings set ended_at = now() where session_id = $1 and external_id = $2 and ended_at is null")
+        .bind(session)
+        .bind(external_id)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query_scalar("select exists (select from meetings where session_id = $1 and ended_at is null)")
+        .bind(session)
+        .fetch_one(connection)
+        .await
+}
+
+/// Whose meeting it is that the provider calls so; it may be over.
+pub async fn find_session<'e>(
+    executor: impl PgExecutor<'e>,
+    (provider, config): (ProviderKind, Option<ProviderConfigId>),
+    external_id: &str,
+) -> sqlx::Result<Option<SessionId>> {
+    sqlx::query_scalar(
+        "select session_id from meetings \
+         where provider = $1 and external_id = $2 and provider_config_id is not distinct from $3 order by id desc limit 1",
+    )
+    .bind(provider)
+    .bind(external_id)
+    .bind(config)
+    .fetch_optional(executor)
+    .await
+}
+
+/// The servers that had a meeting of this room, and whether they have it now, as far as we know.
+pub async fn list_servers<'e>(executor: impl PgExecutor<'e>, room: &str) -> sqlx::Result<Vec<(String, bool)>> {
+    sqlx::query_as(
+        "select coalesce(m.server, ''), bool_or(m.ended_at is null) from meetings m join sessions s on s.id = m.session_id \
+         where s.room = $1 and m.made_at is not null group by 1 order by 1",
+    )
+    .bind(room)
+    .fetch_all(executor)
+    .await
+}
+
+/// The server that has the meeting of this room now, while its session is not over.
+pub async fn find_server<'e>(executor: impl PgExecutor<'e>, room: &str) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar(
+        "select coalesce(m.server, '') from meetings m join sessions s on s.id = m.session_id \
+         where s.room = $1 and s.status in ('scheduled', 'live') and m.ended_at is null and m.made_at is not null",
+    )
+    .bind(room)
+    .fetch_optional(executor)
+    .await
+}
+
+/// No meeting of this room at this server goes on.
+pub async fn end_at<'e>(executor: impl PgExecutor<'e>, room: &str, server: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "update meetings m set ended_at = now() from sessions s \
+         where s.id = m.session_id and s.room = $1 and coalesce(m.server, '') = $2 and m.ended_at is null \
+             and s.status not in ('scheduled', 'live')",
+    )
+    .bind(room)
+    .bind(server)
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// Sessions whose meetings go on, as far as we know, at providers that can be asked.
+pub async fn list_open<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx::Result<Vec<(TenantId, SessionId)>> {
+    sqlx::query_as(
+        "select m.tenant_id, m.session_id from meetings m join sessions s on s.id = m.session_id \
+         where m.provider = 'bbb' and m.ended_at is null and m.made_at is not null and s.status in ('scheduled', 'live') \
+         order by m.seen_at limit $1",
+    )
+    .bind(limit)
+    .fetch_all(executor)
+    .await
 }

@@ -104,6 +104,17 @@ pub async fn list<'e>(
     .await
 }
 
+/// Enabled ones of a provider, of all tenants.
+pub async fn list_enabled<'e>(
+    executor: impl PgExecutor<'e>,
+    provider: ProviderKind,
+) -> sqlx::Result<Vec<(TenantId, ProviderConfigId)>> {
+    sqlx::query_as("select tenant_id, id from provider_configs where provider = $1 and enabled order by id")
+        .bind(provider)
+        .fetch_all(executor)
+        .await
+}
+
 /// Writes a new configuration; it is no default. Its name may be taken (`provider_configs_name_key`).
 pub async fn insert<'e>(
     executor: impl PgExecutor<'e>,

@@ -11,9 +11,13 @@ use crate::domain::{
     session::Session,
 };
 
+mod at_provider;
+
+pub use at_provider::{announce_playback, delete, expect_none, has_forms, list_expecting, withdraw_playbacks};
+
 const COLUMNS: &str = "id, tenant_id, session_id, external_id, state, source_url, file_name, content_type, \
     announced_bytes, announced_sha256, duration_seconds, recorded_from, recorded_to, upload_id, parts, source_etag, \
-    bytes_done, object_key, size_bytes, sha256, error, deadline_at, stored_at, created_at, updated_at";
+    bytes_done, object_key, size_bytes, sha256, error, deadline_at, stored_at, created_at, updated_at, playback_url, format";
 
 /// `external_id` of a recording that we expect and that the provider has not named yet.
 const EXPECTED: &str = "expected";

@@ -10,23 +10,25 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor};
 
 use crate::domain::{
     attendance::{self, SightingKind, Source},
-    ids::SessionId,
+    ids::{SessionId, TenantId},
     session::Session,
 };
 
-/// `connection_key` (and `person_id`) of the end of a room.
+/// `person_id` of the end of a room, and its `connection_key` where all connections end with it.
 const WHOLE_ROOM: &str = "";
 
-/// What is known of each connection ($1 is the session): its own sightings, and that it left when the room ended.
+/// What is known of each connection ($1 is the session): its own sightings, and that it left when the room ended. Of a room
+/// that has several lives, the end of one has as its key what the connections of that life begin with.
 const TOLD: &str = "told as ( \
         select person_id, connection_key, source, kind, at, name from sightings \
-        where session_id = $1 and connection_key <> '' \
+        where session_id = $1 and person_id <> '' \
         union all \
         select c.person_id, c.connection_key, 'webhook', 'left', room.at, '' \
         from (select person_id, connection_key, min(at) as first_at from sightings \
-              where session_id = $1 and connection_key <> '' and source = 'webhook' \
+              where session_id = $1 and person_id <> '' and source in ('webhook', 'poll') \
               group by person_id, connection_key) as c \
-        join sightings room on room.session_id = $1 and room.connection_key = '' and room.at >= c.first_at)";
+        join sightings room on room.session_id = $1 and room.person_id = '' and room.at >= c.first_at \
+            and starts_with(c.connection_key, room.connection_key))";
 
 /// One thing that a provider said.
 #[derive(Debug, Clone)]
@@ -63,10 +65,20 @@ pub async fn lock_connection(connection: &mut PgConnection, session: SessionId, 
 
 /// Writes what a webhook said; what is known already stays. Whether any of it was new.
 pub async fn insert(connection: &mut PgConnection, session: &Session, new: &[NewSighting<'_>]) -> sqlx::Result<bool> {
+    insert_from(connection, session, Source::Webhook, new).await
+}
+
+/// The same of another source.
+pub async fn insert_from(
+    connection: &mut PgConnection,
+    session: &Session,
+    source: Source,
+    new: &[NewSighting<'_>],
+) -> sqlx::Result<bool> {
     let people = new.iter().map(|s| s.person.map_or_else(|| format!("guest:{}", s.connection), str::to_owned));
     let done = sqlx::query(
         "insert into sightings (session_id, tenant_id, person_id, connection_key, source, kind, at, name) \
-         select $1, $2, s.person_id, s.connection_key, 'webhook', s.kind, s.at, s.name \
+         select $1, $2, s.person_id, s.connection_key, $8, s.kind, s.at, s.name \
          from unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[]) \
              as s (person_id, connection_key, kind, at, name) \
          on conflict do nothing",
@@ -78,6 +90,7 @@ pub async fn insert(connection: &mut PgConnection, session: &Session, new: &[New
     .bind(new.iter().map(|s| kind_name(s.kind)).collect::<Vec<_>>())
     .bind(new.iter().map(|s| s.at).collect::<Vec<_>>())
     .bind(new.iter().map(|s| s.name).collect::<Vec<_>>())
+    .bind(source.as_str())
     .execute(connection)
     .await?;
     Ok(done.rows_affected() > 0)
@@ -89,13 +102,53 @@ pub async fn insert_room_end(
     session: &Session,
     at: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
+    insert_end(connection, (session.id, session.tenant_id), WHOLE_ROOM, at).await
+}
+
+/// One life of the room is over: everybody left whose connection's name begins like this. Whether that was new.
+pub async fn insert_life_end(
+    connection: &mut PgConnection,
+    session: &Session,
+    connections: &str,
+    at: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    insert_end(connection, (session.id, session.tenant_id), connections, at).await
+}
+
+/// The same for a life of which nobody told the end: at the last sign of it, or `seen_at` where that was later. The caller
+/// holds [`lock_session`] alone.
+pub async fn end_silent_life(
+    connection: &mut PgConnection,
+    (session, tenant): (SessionId, TenantId),
+    connections: &str,
+    seen_at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let at = sqlx::query_scalar(
+        "select greatest($3, max(at)) from sightings where session_id = $1 and starts_with(connection_key, $2)",
+    )
+    .bind(session)
+    .bind(connections)
+    .bind(seen_at)
+    .fetch_one(&mut *connection)
+    .await?;
+    insert_end(connection, (session, tenant), connections, at).await?;
+    derive_participants(connection, session, None).await
+}
+
+async fn insert_end(
+    connection: &mut PgConnection,
+    (session, tenant): (SessionId, TenantId),
+    connections: &str,
+    at: DateTime<Utc>,
+) -> sqlx::Result<bool> {
     let done = sqlx::query(
         "insert into sightings (session_id, tenant_id, person_id, connection_key, source, kind, at) \
-         values ($1, $2, $3, $3, 'webhook', 'left', $4) on conflict do nothing",
+         values ($1, $2, $3, $4, 'webhook', 'left', $5) on conflict do nothing",
     )
-    .bind(session.id)
-    .bind(session.tenant_id)
+    .bind(session)
+    .bind(tenant)
     .bind(WHOLE_ROOM)
+    .bind(connections)
     .bind(at)
     .execute(connection)
     .await?;
@@ -114,7 +167,7 @@ pub async fn derive_participants(
     sqlx::query(
         "update sightings s set person_id = named.person_id from ( \
              select connection_key, max(person_id) as person_id from sightings \
-             where session_id = $1 and person_id not like 'guest:%' and connection_key <> '' \
+             where session_id = $1 and person_id not like 'guest:%' and person_id <> '' \
                and ($2::text is null or connection_key = $2) group by connection_key) as named \
          where s.session_id = $1 and s.connection_key = named.connection_key and s.person_id like 'guest:%'",
     )
@@ -158,6 +211,30 @@ pub async fn derive_participants(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Who is in one life of the room, as far as we know: connection and person.
+pub async fn list_present<'e>(
+    executor: impl PgExecutor<'e>,
+    session: SessionId,
+    connections: &str,
+) -> sqlx::Result<Vec<Present>> {
+    sqlx::query_as(
+        "select connection_key, person_id, joined_at from participants \
+         where session_id = $1 and source = 'webhook' and left_at is null and starts_with(connection_key, $2)",
+    )
+    .bind(session)
+    .bind(connections)
+    .fetch_all(executor)
+    .await
+}
+
+/// See [`list_present`].
+#[derive(Debug, Clone, FromRow)]
+pub struct Present {
+    pub connection_key: String,
+    pub person_id: String,
+    pub joined_at: DateTime<Utc>,
 }
 
 /// Whether the provider saw anybody come after this time.

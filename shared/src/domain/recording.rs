@@ -50,4 +50,8 @@ pub struct Recording {
     pub stored_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+    /// Where it is to be watched at the provider, when it is no file.
+    pub playback_url: Option<String>,
+    /// By the provider's word; `None` where it knows one form alone.
+    pub format: Option<String>,
 }

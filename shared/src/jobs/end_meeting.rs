@@ -10,6 +10,10 @@ pub struct EndMeeting {
     /// The tenant's configuration; `None`: the environment's server.
     pub provider_config_id: Option<ProviderConfigId>,
     pub room: String,
+    /// At this one of several servers, which was given up for another one; `None`: wherever it is.
+    #[serde(default)]
+    #[sqlx(default)]
+    pub server: Option<String>,
 }
 
 impl EndMeeting {
@@ -19,6 +23,7 @@ impl EndMeeting {
             provider: session.provider,
             provider_config_id: session.provider_config_id,
             room: session.room.clone(),
+            server: None,
         })
     }
 }
@@ -28,6 +33,9 @@ impl Job for EndMeeting {
     const QUEUE: Queue = Queue::Live;
 
     fn unique_key(&self) -> Option<String> {
-        Some(self.room.clone())
+        Some(match &self.server {
+            Some(server) => format!("{}@{server}", self.room),
+            None => self.room.clone(),
+        })
     }
 }

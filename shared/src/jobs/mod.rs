@@ -11,12 +11,17 @@ mod auto_end_sessions;
 mod backoff;
 mod cleanup;
 mod close_stale_attendance;
+mod delete_recording;
 mod end_meeting;
 mod finalize_session;
 mod import_recording;
+mod list_recordings;
 mod noop;
+mod poll_meeting;
+mod poll_meetings;
 mod process_webhook;
 mod provider_health;
+mod register_webhooks;
 mod send_invitation;
 mod send_reminder;
 mod sync_recordings;
@@ -25,12 +30,17 @@ pub use auto_end_sessions::AutoEndSessions;
 pub use backoff::Backoff;
 pub use cleanup::Cleanup;
 pub use close_stale_attendance::CloseStaleAttendance;
+pub use delete_recording::DeleteRecording;
 pub use end_meeting::EndMeeting;
 pub use finalize_session::FinalizeSession;
 pub use import_recording::ImportRecording;
+pub use list_recordings::ListRecordings;
 pub use noop::Noop;
+pub use poll_meeting::PollMeeting;
+pub use poll_meetings::PollMeetings;
 pub use process_webhook::ProcessWebhook;
 pub use provider_health::ProviderHealth;
+pub use register_webhooks::RegisterWebhooks;
 pub use send_invitation::{SendCancellation, SendInvitation, SendUpdate};
 pub use send_reminder::SendReminder;
 pub use sync_recordings::SyncRecordings;
@@ -156,12 +166,17 @@ pub const ALL: &[JobKind] = &[
     kind::<AutoEndSessions>(),
     kind::<Cleanup>(),
     kind::<CloseStaleAttendance>(),
+    kind::<DeleteRecording>(),
     kind::<EndMeeting>(),
     kind::<FinalizeSession>(),
     kind::<ImportRecording>(),
+    kind::<ListRecordings>(),
     kind::<Noop>(),
+    kind::<PollMeeting>(),
+    kind::<PollMeetings>(),
     kind::<ProcessWebhook>(),
     kind::<ProviderHealth>(),
+    kind::<RegisterWebhooks>(),
     kind::<SendCancellation>(),
     kind::<SendInvitation>(),
     kind::<SendReminder>(),

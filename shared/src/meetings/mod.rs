@@ -9,9 +9,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    domain::{ids::ProviderConfigId, provider::ProviderKind},
+    domain::{
+        ids::{ProviderConfigId, SessionId},
+        provider::ProviderKind,
+    },
     outbound::{Breakers, Outbound, Rule},
-    providers::{Meeting, ProviderError, Providers},
+    providers::{
+        Meeting, ProviderError, Providers,
+        bbb::{Info, Playback, Server},
+    },
 };
 
 mod bbb;
@@ -39,6 +45,22 @@ pub struct NewMeeting<'a> {
     pub title: &'a str,
     /// Whether moderators may record.
     pub recording: bool,
+    pub session: SessionId,
+    /// With what the addresses begin at which the provider tells what became of the meeting; `None` where the service does
+    /// not know its own address.
+    pub callbacks: Option<&'a str>,
+    pub place: Place<'a>,
+}
+
+/// At which of several servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// Wherever there is most room.
+    Any,
+    /// It is, or was, at this one.
+    At(&'a str),
+    /// At any other: this one is down, or takes no new meetings.
+    NotAt(&'a str),
 }
 
 /// Why a call came to nothing. Tells nothing of the secret, nor the address that was asked: it is signed.
@@ -53,6 +75,9 @@ pub enum MeetingError {
     /// It answers, and may do it in a moment.
     #[error("{0}")]
     NotNow(String),
+    /// Its server takes no new meetings, or is not configured any more: another one may.
+    #[error("{0}")]
+    Elsewhere(String),
     /// It will not work until somebody changes something.
     #[error("{0}")]
     Refused(String),
@@ -97,7 +122,11 @@ impl Meetings {
         deadline: Instant,
     ) -> Result<Meeting, MeetingError> {
         let outbound = self.outbound(by);
-        self.guarded((new.kind, by), deadline, async {
+        let at = match new.place {
+            Place::At(server) if self.can_move(providers, (new.kind, server)) => server,
+            _ => "",
+        };
+        self.guarded((new.kind, by, at), deadline, async {
             match new.kind {
                 ProviderKind::Bbb => bbb::make(outbound, providers.bbb()?, new).await.map(Meeting::Bbb),
                 kind => Err(unsupported(kind, "making meetings")),
@@ -106,20 +135,56 @@ impl Meetings {
         .await
     }
 
-    /// Ends the meeting of a room, if there is one.
+    /// Whether the meeting could be at another server than this one.
+    pub fn can_move(&self, providers: &Providers, (kind, from): (ProviderKind, &str)) -> bool {
+        kind == ProviderKind::Bbb && providers.bbb().is_ok_and(|bbb| bbb::can_move(bbb, from))
+    }
+
+    /// Ends the meeting of a room at this server (or the only one there is), if there is one.
     pub async fn end(
         &self,
         (providers, by): (&Providers, NamedBy),
         (kind, room): (ProviderKind, &str),
+        server: &str,
     ) -> Result<End, MeetingError> {
         let outbound = self.outbound(by);
-        self.guarded((kind, by), Instant::now() + LIMIT, async {
+        let at = if self.can_move(providers, (kind, server)) { server } else { "" };
+        self.guarded((kind, by, at), Instant::now() + LIMIT, async {
             match kind {
-                ProviderKind::Bbb => bbb::end(outbound, providers.bbb()?, room).await,
+                ProviderKind::Bbb => match providers.bbb()?.server(server) {
+                    Some(server) => bbb::end(outbound, server, room).await,
+                    // Nobody has the secret any more with which it could be told.
+                    None => Ok(End::Over),
+                },
                 kind => Err(unsupported(kind, "ending meetings")),
             }
         })
         .await
+    }
+
+    /// Who is in the meeting of a room at a server; `None` when there is no such meeting, or not any more.
+    pub async fn info(&self, server: &Server, by: NamedBy, room: &str) -> Result<Option<Info>, MeetingError> {
+        in_time(bbb::info(self.outbound(by), server, room)).await
+    }
+
+    /// What was recorded in a room at a server.
+    pub async fn recordings(&self, server: &Server, by: NamedBy, room: &str) -> Result<Vec<Playback>, MeetingError> {
+        in_time(bbb::recordings(self.outbound(by), server, room)).await
+    }
+
+    /// Deletes a recording in all its forms at a server, if it is there.
+    pub async fn delete_recording(&self, server: &Server, by: NamedBy, record: &str) -> Result<(), MeetingError> {
+        in_time(bbb::delete_recording(self.outbound(by), server, record)).await
+    }
+
+    /// Sees to it that a server sends webhooks to this address. Whether that was news to it.
+    pub async fn register_webhooks(
+        &self,
+        server: &Server,
+        by: NamedBy,
+        callback_url: &str,
+    ) -> Result<bool, MeetingError> {
+        in_time(bbb::register_webhooks(self.outbound(by), server, callback_url)).await
     }
 
     fn outbound(&self, by: NamedBy) -> &Outbound {
@@ -129,16 +194,17 @@ impl Meetings {
         }
     }
 
-    /// Within the time, and not at all while the server is left alone.
+    /// Within the time, and not at all while the server is left alone. `at` is one of several; empty for all of them.
     async fn guarded<T>(
         &self,
-        (kind, by): (ProviderKind, NamedBy),
+        (kind, by, at): (ProviderKind, NamedBy, &str),
         deadline: Instant,
         asking: impl Future<Output = Result<T, MeetingError>>,
     ) -> Result<T, MeetingError> {
         let server = match by {
             NamedBy::Operator => format!("{} of the environment", kind.as_str()),
-            NamedBy::Tenant(id) => id.to_string(),
+            NamedBy::Tenant(id) if at.is_empty() => id.to_string(),
+            NamedBy::Tenant(id) => format!("{at} of {id}"),
         };
         let pass = self.breakers.admit(&server, LIMIT).map_err(MeetingError::LeftAlone)?;
         let late = || MeetingError::Unavailable("it does not answer in time".to_owned());
@@ -149,6 +215,12 @@ impl Meetings {
         }
         result
     }
+}
+
+/// Of what nobody waits for: it is asked whether or not it answered before, because that is how it is known.
+async fn in_time<T>(asking: impl Future<Output = Result<T, MeetingError>>) -> Result<T, MeetingError> {
+    let late = || MeetingError::Unavailable("it does not answer in time".to_owned());
+    tokio::time::timeout(LIMIT, asking).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn unsupported(provider: ProviderKind, what: &'static str) -> MeetingError {

@@ -1,25 +1,39 @@
 //! BigBlueButton: the API tells its version to anybody, and takes signed calls from those who know the secret.
 
+use futures::future::join_all;
+
 use super::{CheckName, Prober, Report};
 use crate::providers::{
-    bbb::{self, Answer},
+    bbb::{Answer, Bbb, Server},
     settings::BbbSettings,
 };
+
+const NAMES: [CheckName; 4] = [CheckName::Address, CheckName::Tls, CheckName::Version, CheckName::Secret];
 
 /// What we know of the API was read in this line and newer ones.
 const OLDEST: (u32, u32) = (2, 7);
 
-/// Asks for the version, then makes a signed call that changes nothing.
-pub async fn probe(prober: &Prober, settings: &BbbSettings, secret: &str) -> Report {
-    let base = bbb::api_base(&settings.server_url);
-    let names = [CheckName::Address, CheckName::Tls, CheckName::Version, CheckName::Secret];
-    let mut report = Report::of(&names, base.as_ref());
-    let signature = (settings.checksum.as_str(), secret);
-    let Some((base, signed)) = base.and_then(|base| {
-        let signed = bbb::signed(&base, "getMeetings", "", signature)?;
-        Some((base, signed))
-    }) else {
+/// Asks each server for its version, then makes a signed call that changes nothing. What is wrong with one that is not the first
+/// is told with its name.
+pub async fn probe(prober: &Prober, settings: &BbbSettings, secret: &str, server_secrets: &str) -> Report {
+    let Some(bbb) = Bbb::new(settings, secret, server_secrets) else {
+        let mut report = Report::of(&NAMES, None);
         report.fail(CheckName::Address, "server_url is no address");
+        return report;
+    };
+    let mut found = join_all(bbb.all().map(|server| one(prober, server))).await.into_iter();
+    let mut report = found.next().unwrap_or_else(|| Report::of(&NAMES, None));
+    for (server, other) in bbb.all().skip(1).zip(found) {
+        report.add(&server.name, other);
+    }
+    report
+}
+
+async fn one(prober: &Prober, server: &Server) -> Report {
+    let base = server.api();
+    let mut report = Report::of(&NAMES, Some(base));
+    let Some(signed) = server.meetings() else {
+        report.fail(CheckName::Address, "its address cannot be signed");
         return report;
     };
     let ask = async |report: &mut Report, url| {
@@ -30,7 +44,7 @@ pub async fn probe(prober: &Prober, settings: &BbbSettings, secret: &str) -> Rep
         }
         response
     };
-    let Some(about) = ask(&mut report, &base).await else { return report };
+    let Some(about) = ask(&mut report, base).await else { return report };
     report.pass(CheckName::Address, "the API of a BigBlueButton is there");
     version(&mut report, &about);
     let Some(answer) = ask(&mut report, &signed).await else { return report };

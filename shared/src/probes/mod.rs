@@ -68,7 +68,10 @@ impl Prober {
         let report = match &configuration.settings {
             Settings::Jitsi(settings) => jitsi::probe(self, settings, configuration).await,
             Settings::Jaas(_) => jitsi::probe_as_a_service(configuration),
-            Settings::Bbb(settings) => bbb::probe(self, settings, configuration.secret("shared_secret")).await,
+            Settings::Bbb(settings) => {
+                let [secret, of_servers] = ["shared_secret", "server_secrets"].map(|field| configuration.secret(field));
+                bbb::probe(self, settings, secret, of_servers).await
+            }
             Settings::Zoom(settings) => zoom::probe(self, settings, configuration.secret("client_secret")).await,
         };
         report.0
@@ -143,6 +146,17 @@ impl Report {
 
     fn fail(&mut self, name: CheckName, detail: impl Into<String>) {
         self.set(name, Some(false), detail);
+    }
+
+    /// What another server of the same configuration is worse at.
+    fn add(&mut self, server: &str, other: Self) {
+        for Check { name, ok, detail } in other.0.into_iter().filter(|check| check.ok != Some(true)) {
+            // It may have TLS where the first one has none.
+            let name = if self.0.iter().any(|check| check.name == name) { name } else { CheckName::Address };
+            if let Some(known) = self.0.iter_mut().find(|check| check.name == name && check.ok == Some(true)) {
+                *known = Check { name, ok, detail: format!("{server}: {detail}") };
+            }
+        }
     }
 
     fn set(&mut self, name: CheckName, ok: Option<bool>, detail: impl Into<String>) {

@@ -50,7 +50,14 @@ impl Providers {
             }
             ProviderKind::Jaas => Capabilities { embeds: true, recording_delay_minutes: Some(10), ..none },
             // It is rendered after the end, about as long as the class took.
-            ProviderKind::Bbb => Capabilities { ends_meetings: true, recording_delay_minutes: Some(60), ..none },
+            ProviderKind::Bbb => Capabilities {
+                ends_meetings: true,
+                polls_people: true,
+                // Learning analytics, where the operator has installed their script.
+                reports_at_end: true,
+                recording_delay_minutes: Some(60),
+                ..none
+            },
             ProviderKind::Zoom => Capabilities { ends_meetings: true, recording_delay_minutes: Some(60), ..none },
         }
     }

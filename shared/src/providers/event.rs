@@ -85,6 +85,14 @@ pub enum EventKind {
         /// Everybody who was there during this life, where the provider tells; only people.
         occupants: Vec<Occupancy>,
     },
+    /// One life of the room is over: a provider that tells them apart ends the connections of that one alone, whose names
+    /// begin with `<meeting>/`.
+    MeetingEnded {
+        /// The provider's id of this life.
+        meeting: String,
+    },
+    /// Somebody who cannot be told from others says that the meeting is over: the provider is to be asked.
+    MeetingInDoubt,
     Joined {
         connection: String,
         person: Option<String>,
@@ -97,6 +105,14 @@ pub enum EventKind {
     },
     RecordingStarted,
     RecordingEnded,
+    /// Nobody recorded: nothing will come.
+    NothingRecorded,
+    /// Something about the recordings is another than it was: the provider is to be asked.
+    RecordingsChanged,
+    /// The provider's account, after the end, of who was there.
+    EndReport {
+        stays: Vec<Occupancy>,
+    },
     RecordingUploaded {
         /// The provider's id of the recording.
         external_id: String,

@@ -59,6 +59,22 @@ pub enum Meeting {
     Bbb(bbb::BbbMeeting),
 }
 
+impl Meeting {
+    /// What the provider calls this very meeting.
+    pub fn external_id(&self) -> &str {
+        match self {
+            Self::Bbb(meeting) => &meeting.internal_id,
+        }
+    }
+
+    /// Which of several servers has it.
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::Bbb(meeting) => Some(meeting.server.as_str()).filter(|server| !server.is_empty()),
+        }
+    }
+}
+
 /// Who wants to join what, as what, and for how long the way in shall be open.
 #[derive(Debug, Clone)]
 pub struct JoinRequest<'a> {
@@ -167,7 +183,7 @@ impl Providers {
                 jaas_meetings = jitsi::Jitsi::as_a_service(settings, secret("private_key"));
                 jaas = jaas::Jaas::new(secret("webhook_secret"));
             }
-            Settings::Bbb(settings) => bbb = bbb::Bbb::new(settings, secret("shared_secret")),
+            Settings::Bbb(settings) => bbb = bbb::Bbb::new(settings, secret("shared_secret"), secret("server_secrets")),
             Settings::Zoom(_) => {}
         }
         Self { adapters: Arc::new(Adapters { jitsi, jaas_meetings, bbb, event_sync, mod_webhook, jaas }) }
@@ -220,7 +236,11 @@ impl Providers {
             }
             WebhookSource::Jitsi => self.adapters.event_sync.verify(delivery.headers)?,
             WebhookSource::Jaas => self.adapters.jaas.verify(delivery.headers, delivery.body, delivery.now)?,
-            WebhookSource::Bbb | WebhookSource::Zoom => return Err(WebhookError::NotConfigured),
+            WebhookSource::Bbb => {
+                let bbb = self.adapters.bbb.as_ref().ok_or(WebhookError::NotConfigured)?;
+                return bbb.verify(delivery).map(Verified::Events);
+            }
+            WebhookSource::Zoom => return Err(WebhookError::NotConfigured),
         }
         let body = json(delivery.body)?;
         let event = parse(delivery.source, &body, delivery.now)?;
@@ -230,9 +250,11 @@ impl Providers {
     /// The room that a body names which nobody has verified yet: good for finding out by which secret to judge it, and for
     /// nothing else.
     pub fn unverified_room(&self, source: WebhookSource, body: &[u8]) -> Option<String> {
-        let body: Value = serde_json::from_slice(body).ok()?;
-        let event = parse(source, &body, DateTime::UNIX_EPOCH).ok()?;
-        Some(event.room).filter(|room| !room.is_empty() && !room.contains('\0'))
+        let room = match source {
+            WebhookSource::Bbb => bbb::webhook::unverified_room(body)?,
+            _ => parse(source, &serde_json::from_slice(body).ok()?, DateTime::UNIX_EPOCH).ok()?.room,
+        };
+        Some(room).filter(|room| !room.is_empty() && !room.contains('\0'))
     }
 
     /// Reads what is stored of an event again, see [`Received::body`]. An event without a time of its own

@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use shared::{
-    db::{provider_configs, provider_secrets},
+    db::meetings,
+    domain::provider::ProviderKind,
     jobs::EndMeeting,
     meetings::{End, NamedBy},
-    providers::{Providers, settings::Configuration},
+    providers::Providers,
 };
 
 use crate::{
     handler::{Ctx, Done, Handler, JobError},
+    provider_configs,
     state::State,
 };
 
@@ -22,31 +24,62 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 impl Handler for EndMeeting {
     async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
-        let Some((providers, by)) = server(&self, state, ctx).await? else {
+        let Some((providers, by)) = provider_configs::open(state, ctx, self.provider_config_id).await? else {
             tracing::warn!(room = self.room, "the provider configuration of a meeting is gone: nobody can end it");
             return Ok(Done::nothing());
         };
-        for _ in 0..LOOKS {
-            match state.meetings.end((&providers, by), (self.provider, &self.room)).await? {
-                End::Over => {
-                    tracing::info!(room = self.room, provider = self.provider.as_str(), "the meeting is over");
-                    return Ok(Done::nothing());
+        let mut left = servers(&self, state, ctx, &providers).await?;
+        for look in 0..LOOKS {
+            if look > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let mut goes_on = Vec::new();
+            let mut failed = None;
+            for server in left {
+                match end(&self, state, (&providers, by), &server).await {
+                    Ok(End::Over) => tracing::info!(room = self.room, server, "the meeting is over"),
+                    Ok(End::Told) => goes_on.push(server),
+                    // Another one is told all the same.
+                    Err(error) => failed = Some(error),
                 }
-                End::Told => tokio::time::sleep(PAUSE).await,
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            left = goes_on;
+            if left.is_empty() {
+                return Ok(Done::nothing());
             }
         }
         Err(JobError::Retry(anyhow::anyhow!("the meeting goes on, although its server was told to end it")))
     }
 }
 
-/// Where the meeting is. Nothing is held of the database while it is asked.
-async fn server(job: &EndMeeting, state: &State, ctx: &Ctx) -> Result<Option<(Providers, NamedBy)>, JobError> {
-    let Some(id) = job.provider_config_id else { return Ok(Some((state.providers.clone(), NamedBy::Operator))) };
+/// Where it has to be ended. Empty names stand for the only server there is.
+async fn servers(job: &EndMeeting, state: &State, ctx: &Ctx, providers: &Providers) -> Result<Vec<String>, JobError> {
     let mut tx = ctx.begin(state).await?;
-    let Some(row) = provider_configs::find(&mut *tx, id).await? else { return Ok(None) };
-    let sealed = provider_secrets::list(&mut *tx, row.tenant_id, &[id]).await?.remove(&id).unwrap_or_default();
+    if let Some(given_up) = &job.server {
+        // The session may have come back to it since.
+        let now_at = meetings::find_server(&mut *tx, &job.room).await?;
+        return Ok(Some(given_up.clone()).filter(|server| now_at.as_ref() != Some(server)).into_iter().collect());
+    }
+    let known = meetings::list_servers(&mut *tx, &job.room).await?;
     tx.rollback().await?;
-    let place = (row.tenant_id, id);
-    let configuration = Configuration::open(&state.keys, place, (row.provider, &row.settings), &sealed)?;
-    Ok(Some((Providers::of(&configuration), NamedBy::Tenant(id))))
+    if !known.is_empty() {
+        return Ok(known.into_iter().filter(|(_, open)| *open).map(|(server, _)| server).collect());
+    }
+    // Nothing is known of it any more: the session was deleted.
+    Ok(match job.provider {
+        ProviderKind::Bbb => providers.bbb()?.servers().iter().map(|server| server.name.clone()).collect(),
+        _ => vec![String::new()],
+    })
+}
+
+async fn end(job: &EndMeeting, state: &State, providers: (&Providers, NamedBy), server: &str) -> Result<End, JobError> {
+    let end = state.meetings.end(providers, (job.provider, &job.room), server).await?;
+    if end == End::Over {
+        // By itself: another server may fail, and this one need not be told once more.
+        meetings::end_at(&state.db, &job.room, server).await?;
+    }
+    Ok(end)
 }

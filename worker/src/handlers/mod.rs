@@ -1,8 +1,9 @@
 //! HOW each job runs: one file per file in `shared/src/jobs`, same name.
 
 use shared::jobs::{
-    AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, FinalizeSession, ImportRecording, Noop, ProcessWebhook,
-    ProviderHealth, SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings,
+    AutoEndSessions, Cleanup, CloseStaleAttendance, DeleteRecording, EndMeeting, FinalizeSession, ImportRecording,
+    ListRecordings, Noop, PollMeeting, PollMeetings, ProcessWebhook, ProviderHealth, RegisterWebhooks,
+    SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings,
 };
 
 use crate::registry::Registry;
@@ -10,12 +11,17 @@ use crate::registry::Registry;
 mod auto_end_sessions;
 mod cleanup;
 mod close_stale_attendance;
+mod delete_recording;
 mod end_meeting;
 mod finalize_session;
 mod import_recording;
+mod list_recordings;
 mod noop;
+mod poll_meeting;
+mod poll_meetings;
 mod process_webhook;
 mod provider_health;
+mod register_webhooks;
 mod send_invitation;
 mod send_reminder;
 mod sync_recordings;
@@ -26,12 +32,17 @@ pub fn registry() -> Registry {
         .register::<AutoEndSessions>()
         .register::<Cleanup>()
         .register::<CloseStaleAttendance>()
+        .register::<DeleteRecording>()
         .register::<EndMeeting>()
         .register::<FinalizeSession>()
         .register::<ImportRecording>()
+        .register::<ListRecordings>()
         .register::<Noop>()
+        .register::<PollMeeting>()
+        .register::<PollMeetings>()
         .register::<ProcessWebhook>()
         .register::<ProviderHealth>()
+        .register::<RegisterWebhooks>()
         .register::<SendCancellation>()
         .register::<SendInvitation>()
         .register::<SendReminder>()

@@ -7,24 +7,27 @@
 //! - A room that opens is empty: whoever is still noted down as being in it left before, with a server that fell.
 //! - A closed room ends the session only past its planned end: Jitsi closes a room whenever it is empty for a
 //!   moment, and opens it again for the next who comes. Before that, `auto-end-sessions` decides.
+//! - Where a provider tells the lives of a room apart (BigBlueButton), the end of one concerns the connections of that one alone,
+//!   and the session only if there is no other.
+//! - What cannot be told from the event itself is asked for, by a job.
 //! - An event about people of a session that has ended has the report computed again.
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     db::{
-        attendance, invitees, participants, recordings, sessions, sightings, tenants,
+        attendance, invitees, meetings, participants, recordings, sessions, sightings, tenants,
         webhook_events::{self, WebhookState},
     },
     domain::{
-        attendance::SightingKind,
+        attendance::{SightingKind, Source},
         ids::ProviderConfigId,
         provider::ProviderKind,
         session::{EndReason, Session, SessionStatus},
     },
-    jobs::{FinalizeSession, ImportRecording, ProcessWebhook},
-    providers::{EventKind, Occupancy, ProviderEvent, WebhookSource},
+    jobs::{FinalizeSession, ImportRecording, ListRecordings, PollMeeting, ProcessWebhook},
+    providers::{EventKind, Occupancy, ProviderEvent, WebhookSource, bbb::webhook::connections_of},
     queue::Tx,
 };
 use sightings::NewSighting;
@@ -75,9 +78,13 @@ async fn apply(
     (source, event): (WebhookSource, &ProviderEvent),
     verified_by: Option<ProviderConfigId>,
 ) -> Result<Option<Session>, JobError> {
-    let found = sessions::find_by_room(&mut **tx, &event.room)
-        .await?
-        .filter(|session| source.is_about(session.provider) && session.provider_config_id == verified_by);
+    let mut found = sessions::find_by_room(&mut **tx, &event.room).await?;
+    if found.is_none()
+        && let Some(id) = meetings::find_session(&mut **tx, (source.kind(), verified_by), &event.room).await?
+    {
+        found = sessions::find(&mut **tx, id).await?;
+    }
+    let found = found.filter(|found| source.is_about(found.provider) && found.provider_config_id == verified_by);
     let Some(found) = found else { return Ok(None) };
     // Until here nobody knows whose the event is.
     tx.see(Some(found.tenant_id)).await?;
@@ -101,7 +108,22 @@ async fn apply(
             let left = NewSighting { connection, person: person.as_deref(), name, kind: SightingKind::Left, at };
             see(tx, &session, left).await?;
         }
-        EventKind::RoomDestroyed { occupants } => close_room(tx, &session, occupants, event).await?,
+        EventKind::RoomDestroyed { occupants } => {
+            let new_stays = see_stays(tx, &session, Source::Webhook, occupants, at).await?;
+            let new_end = sightings::insert_room_end(tx, &session, at).await?;
+            close_room(tx, &session, at, new_stays || new_end).await?;
+        }
+        EventKind::MeetingEnded { meeting } => end_life(tx, &session, meeting, at).await?,
+        EventKind::EndReport { stays } => {
+            let new = see_stays(tx, &session, Source::EndReport, stays, at).await?;
+            sightings::derive_participants(tx, session.id, None).await?;
+            if new {
+                correct_report(tx, &session).await?;
+            }
+        }
+        EventKind::MeetingInDoubt => _ = tx.enqueue(&PollMeeting { session_id: session.id }).await?,
+        EventKind::RecordingsChanged => _ = tx.enqueue(&ListRecordings { session_id: session.id }).await?,
+        EventKind::NothingRecorded => recordings::expect_none(&mut **tx, &session).await?,
         EventKind::RecordingStarted => {
             let deadline = at.max(session.ends_at) + TimeDelta::hours(recordings::DEADLINE_HOURS);
             recordings::expect(&mut **tx, &session, deadline).await?;
@@ -134,7 +156,10 @@ fn needs_session_alone(session: &Session, event: &ProviderEvent) -> bool {
     match &event.kind {
         EventKind::Joined { .. } => matches!(session.status, SessionStatus::Scheduled | SessionStatus::Ended),
         EventKind::Left { .. } => session.status == SessionStatus::Ended,
-        EventKind::RoomCreated { .. } | EventKind::RoomDestroyed { .. } => true,
+        EventKind::RoomCreated { .. }
+        | EventKind::RoomDestroyed { .. }
+        | EventKind::MeetingEnded { .. }
+        | EventKind::EndReport { .. } => true,
         _ => false,
     }
 }
@@ -147,7 +172,7 @@ async fn see(tx: &mut Tx, session: &Session, sighting: NewSighting<'_>) -> Resul
     if new { correct_report(tx, session).await } else { Ok(()) }
 }
 
-async fn correct_report(tx: &mut Tx, session: &Session) -> Result<(), JobError> {
+pub(super) async fn correct_report(tx: &mut Tx, session: &Session) -> Result<(), JobError> {
     if session.status == SessionStatus::Ended && attendance::invalidate(&mut **tx, session.id).await? {
         tx.enqueue_in(&FinalizeSession { session_id: session.id }, REPORT_DELAY).await?;
     }
@@ -182,27 +207,41 @@ async fn open_room(tx: &mut Tx, session: &Session, event: &ProviderEvent) -> Res
     if new_end { correct_report(tx, session).await } else { Ok(()) }
 }
 
-async fn close_room(
+/// The provider's account of who was there completes its own joined and left events: one of them may be lost. It does not
+/// replace them: of people who came back on the same connection it may tell the last stay only.
+async fn see_stays(
     tx: &mut Tx,
     session: &Session,
-    occupants: &[Occupancy],
-    event: &ProviderEvent,
-) -> Result<(), JobError> {
-    let at = event.occurred_at;
-    // The provider's account of who was there completes its own joined and left events: one of them may be lost. It
-    // does not replace them: of people who came back on the same connection it tells the last stay only.
-    let stays = occupants.iter().flat_map(|occupant| {
+    source: Source,
+    stays: &[Occupancy],
+    end: DateTime<Utc>,
+) -> Result<bool, JobError> {
+    let stays = stays.iter().flat_map(|stay| {
         let told = |kind, at| NewSighting {
-            connection: &occupant.connection,
-            person: occupant.person.as_deref(),
-            name: &occupant.name,
+            connection: &stay.connection,
+            person: stay.person.as_deref(),
+            name: &stay.name,
             kind,
             at,
         };
-        [told(SightingKind::Joined, occupant.joined_at), told(SightingKind::Left, occupant.left_at.unwrap_or(at))]
+        [told(SightingKind::Joined, stay.joined_at), told(SightingKind::Left, stay.left_at.unwrap_or(end))]
     });
-    let new_stays = sightings::insert(tx, session, &stays.collect::<Vec<_>>()).await?;
-    let new_end = sightings::insert_room_end(tx, session, at).await?;
+    Ok(sightings::insert_from(tx, session, source, &stays.collect::<Vec<_>>()).await?)
+}
+
+/// One life of a room is over. The caller holds the session alone.
+pub(super) async fn end_life(tx: &mut Tx, session: &Session, meeting: &str, at: DateTime<Utc>) -> Result<(), JobError> {
+    let new_end = sightings::insert_life_end(tx, session, &connections_of(meeting), at).await?;
+    if meetings::end_named(tx, session.id, meeting).await? {
+        // The class goes on, at another server perhaps: who is there came by another link.
+        sightings::derive_participants(tx, session.id, None).await?;
+        return if new_end { correct_report(tx, session).await } else { Ok(()) };
+    }
+    close_room(tx, session, at, new_end).await
+}
+
+/// Nobody is in the room any more: `news` says whether that is new.
+async fn close_room(tx: &mut Tx, session: &Session, at: DateTime<Utc>, news: bool) -> Result<(), JobError> {
     sightings::derive_participants(tx, session.id, None).await?;
 
     let live = session.status == SessionStatus::Live && session.started_at.is_some_and(|started| started <= at);
@@ -213,7 +252,7 @@ async fn close_room(
             tx.enqueue(&FinalizeSession { session_id: session.id }).await?;
             tracing::info!(session.id = %session.id, "the provider closed the room past the planned end: the session has ended");
         }
-    } else if new_stays || new_end {
+    } else if news {
         correct_report(tx, session).await?;
     }
     Ok(())

@@ -1,12 +1,12 @@
 //! The safety net of recordings: imports that were never queued are queued, those whose worker died for good are
-//! failed, deadlines are checked, and uploads that nobody goes on with are aborted.
+//! failed, providers are asked for recordings whose announcement was lost, deadlines are checked, and uploads that nobody goes on with are aborted.
 
 use std::collections::HashSet;
 
 use chrono::TimeDelta;
 use shared::{
     db::recordings,
-    jobs::{ImportRecording, SyncRecordings},
+    jobs::{ImportRecording, ListRecordings, SyncRecordings},
 };
 
 use crate::{
@@ -17,6 +17,10 @@ use crate::{
 
 /// Imports queued per run.
 const AT_ONCE: i64 = 1_000;
+/// Sessions per run whose provider is asked for their recordings.
+const ASKED: i64 = 500;
+/// Seconds after the end in which nobody asks: a recording takes longer to be made.
+const ASKED_AFTER: f64 = 300.0;
 /// An upload that no row knows is left by a crash, or about to be written down: the latter takes no day.
 const STALE_UPLOAD: TimeDelta = TimeDelta::hours(24);
 
@@ -38,6 +42,10 @@ impl Handler for SyncRecordings {
         if queued > 0 {
             tracing::info!(recordings = queued, "queued imports whose announcement was lost");
         }
+        let expecting = recordings::list_expecting(&mut *tx, ASKED_AFTER, ASKED).await?;
+        let lists: Vec<_> =
+            expecting.into_iter().map(|(tenant, session_id)| (tenant, ListRecordings { session_id })).collect();
+        tx.enqueue_for_tenants(&lists).await?;
         // The object store being away must not keep the rows from being written.
         if let Err(error) = abort_stale_uploads(state).await {
             tracing::warn!(error = %error, "unfinished uploads could not be looked through");

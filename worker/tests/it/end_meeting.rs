@@ -5,15 +5,18 @@ use sandbox::bigbluebutton::{BigBlueButton, Faults};
 use serde_json::json;
 use shared::{
     db::{provider_configs, provider_secrets},
-    domain::{ids::ProviderConfigId, provider::ProviderKind},
+    domain::{
+        ids::{ProviderConfigId, SessionId},
+        provider::ProviderKind,
+    },
     jobs::{AutoEndSessions, EndMeeting},
-    meetings::{Meetings, NamedBy, NewMeeting},
+    meetings::{Meetings, NamedBy, NewMeeting, Place},
     outbound::Rule,
     providers::{
         Providers,
         settings::{Configuration, Settings},
     },
-    secrets::{Place, Secret},
+    secrets::{self, Secret},
 };
 
 use crate::support::*;
@@ -40,19 +43,21 @@ async fn make(server: &BigBlueButton, room: &str) {
     let secrets = [("shared_secret".to_owned(), Secret::new(SECRET))].into();
     let providers = Providers::of(&Configuration { settings, secrets });
     let meetings = Meetings::new(Rule { allow_private: true, setting: "" }).unwrap();
-    let new = NewMeeting { kind: ProviderKind::Bbb, room, title: "Algebra", recording: false };
-    meetings
-        .make(
-            (&providers, NamedBy::Tenant(ProviderConfigId::new())),
-            &new,
-            tokio::time::Instant::now() + shared::meetings::LIMIT,
-        )
-        .await
-        .unwrap();
+    let new = NewMeeting {
+        kind: ProviderKind::Bbb,
+        room,
+        title: "Algebra",
+        recording: false,
+        session: SessionId::new(),
+        callbacks: None,
+        place: Place::Any,
+    };
+    let deadline = tokio::time::Instant::now() + shared::meetings::LIMIT;
+    meetings.make((&providers, NamedBy::Tenant(ProviderConfigId::new())), &new, deadline).await.unwrap();
 }
 
 fn end(room: &str, provider_config_id: Option<ProviderConfigId>) -> EndMeeting {
-    EndMeeting { provider: ProviderKind::Bbb, provider_config_id, room: room.to_owned() }
+    EndMeeting { provider: ProviderKind::Bbb, provider_config_id, room: room.to_owned(), server: None }
 }
 
 #[tokio::test]
@@ -98,7 +103,7 @@ async fn configuration(worker: &TestWorker, server: &BigBlueButton, secret: &str
     let settings = json!({"server_url": server.url()});
     let provider = (ProviderKind::Bbb, &settings);
     provider_configs::insert(worker.db(), (id, tenant), ("BBB", true), provider).await.unwrap();
-    let place = Place { tenant, config: id, field: "shared_secret" };
+    let place = secrets::Place { tenant, config: id, field: "shared_secret" };
     let sealed = worker.state().keys.seal(&Secret::new(secret), place).unwrap();
     provider_secrets::put(worker.db(), (tenant, id), "shared_secret", &sealed).await.unwrap();
     id

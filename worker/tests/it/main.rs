@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod auto_end_sessions;
+mod bbb_meetings;
 mod cleanup;
 mod close_stale_attendance;
 mod command_line;

@@ -19,6 +19,8 @@ pub struct Answer {
     pub key: String,
     /// When the meeting was made, in milliseconds; tells it from others of the same id.
     pub create_time: String,
+    /// `internalMeetingID`.
+    pub internal_id: String,
     /// The meeting was ended, and is about to go.
     pub forcibly_ended: String,
 }
@@ -99,7 +101,7 @@ impl Answer {
             return Err(Refusal::Ending);
         }
         let created_ms = self.create_time.parse().map_err(|_| Refusal::Other("no createTime".to_owned()))?;
-        Ok(BbbMeeting { created_ms })
+        Ok(BbbMeeting { created_ms, internal_id: self.internal_id.clone(), server: String::new() })
     }
 
     fn field(&mut self, name: &str) -> Option<&mut String> {
@@ -109,6 +111,7 @@ impl Answer {
             "bbbVersion" => Some(&mut self.program),
             "messageKey" => Some(&mut self.key),
             "createTime" => Some(&mut self.create_time),
+            "internalMeetingID" => Some(&mut self.internal_id),
             "hasBeenForciblyEnded" => Some(&mut self.forcibly_ended),
             _ => None,
         }
@@ -161,7 +164,7 @@ mod tests {
             read(&xml).unwrap().meeting()
         };
         let first = made("<createTime>1795766400123</createTime><hasBeenForciblyEnded>false</hasBeenForciblyEnded>");
-        assert_eq!(first, Ok(BbbMeeting { created_ms: 1_795_766_400_123 }));
+        assert_eq!(first, Ok(BbbMeeting { created_ms: 1_795_766_400_123, ..BbbMeeting::default() }));
         let again = made("<createTime><![CDATA[1795766400123]]></createTime><messageKey>duplicateWarning</messageKey>");
         assert_eq!(again, first);
         let ending = made("<createTime>1</createTime><hasBeenForciblyEnded>true</hasBeenForciblyEnded>");

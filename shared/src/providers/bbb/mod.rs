@@ -4,26 +4,51 @@
 //! What is demanded was read from BigBlueButton's `docs/docs/development/api.md`, `docs/docs/data/{create,join}.tsx` and
 //! `bbb-common-web` (`GetChecksumValidator`, `ParamsProcessorUtil`, `ApiErrors`), lines 2.7 to 3.0.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
-use url::{Url, form_urlencoded::Serializer};
+use url::Url;
 
 use super::{Join, JoinRequest, ProviderError, settings::BbbSettings};
 use crate::{config::ProvidersConfig, secrets::Secret};
 
 mod answer;
+pub mod callback_events;
+mod callbacks;
+mod lists;
+mod server;
 pub mod webhook;
+mod xml;
 
 pub use answer::{Answer, Refusal};
-
-/// Characters of a meeting's name; the server refuses longer and shorter ones.
-const NAME: std::ops::RangeInclusive<usize> = 2..=64;
+pub use callbacks::RecordingReady;
+pub use lists::{Attendee, Hook, Info, Playback, hooks, load, playbacks, record};
+pub use server::{Callbacks, Create, Server};
+pub use webhook::Covered;
+pub use xml::Element;
 
 /// What tells a meeting from others that the same room has had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BbbMeeting {
     /// When it was made, by the server's clock, in milliseconds of the Unix epoch.
     pub created_ms: i64,
+    /// `internalMeetingID`; also the name of its recording.
+    #[serde(default)]
+    pub internal_id: String,
+    /// Which of the servers has it ([`Server::name`]); empty where none was told.
+    #[serde(default)]
+    pub server: String,
+}
+
+impl BbbMeeting {
+    /// With the name that the server gives it, where an answer did not say: the SHA-1 of the room, and when it was made.
+    pub fn named(mut self, room: &str) -> Self {
+        if self.internal_id.is_empty() {
+            let room = hex::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, room.as_bytes()));
+            self.internal_id = format!("{room}-{}", self.created_ms);
+        }
+        self
+    }
 }
 
 /// Hashes for checksums; servers tell them by their length. SHA-1 is not offered: every server that is still kept
@@ -67,12 +92,19 @@ fn checksum(call: &str, query: &str, (algorithm, secret): (&str, &str)) -> Strin
     }
 }
 
-/// One server and its secret. Makes addresses, which whoever has them may call: never logged.
+/// The host, with the port where it is not the scheme's: by this a server is known.
+pub fn authority(base: &Url) -> String {
+    let host = base.host_str().unwrap_or_default().to_ascii_lowercase();
+    base.port().map_or(host.clone(), |port| format!("{host}:{port}"))
+}
+
+/// The servers of one configuration.
 #[derive(Debug, Clone)]
 pub struct Bbb {
-    base: Url,
-    algorithm: String,
-    secret: Secret,
+    servers: Vec<Server>,
+    /// Those that send webhooks, where they are others: behind a balancer.
+    behind: Vec<Server>,
+    covered: Covered,
 }
 
 impl Bbb {
@@ -83,11 +115,10 @@ impl Bbb {
             return None;
         }
         let settings = BbbSettings {
-            server_url: server_url.to_owned(),
-            checksum: ALGORITHMS[0].to_owned(),
-            recording_hosts: Vec::new(),
+            webhook_checksum: config.bbb_webhook_checksum.clone(),
+            ..BbbSettings::of_one_server(server_url)
         };
-        let bbb = Self::new(&settings, secret);
+        let bbb = Self::new(&settings, secret, "");
         if bbb.is_none() {
             tracing::error!(
                 "BigBlueButton is not available: BBB_SERVER_URL and BBB_SHARED_SECRET have to be what `bbb-conf --secret` shows"
@@ -96,57 +127,69 @@ impl Bbb {
         bbb
     }
 
-    /// `None` when the address is none, or the secret is empty.
-    pub fn new(settings: &BbbSettings, secret: &str) -> Option<Self> {
-        let base = api_base(&settings.server_url).filter(|_| !secret.is_empty())?;
-        Some(Self { base, algorithm: settings.checksum.clone(), secret: Secret::new(secret) })
-    }
-
-    /// Makes the meeting, or finds it: a repeat changes nothing, and tells of the one that is there. No passwords are
-    /// sent, so that a repeat cannot differ from the first call; people join by their role.
-    pub fn create(&self, room: &str, title: &str, recording: bool) -> Option<Url> {
-        let mut name: String = title.chars().take(*NAME.end()).collect();
-        if name.trim().chars().count() < *NAME.start() {
-            room.clone_into(&mut name);
+    /// `None` when an address is none, or the secret is empty. `of_servers` are the secrets of servers that have another
+    /// one, as `<host>=<secret>`, with commas between.
+    pub fn new(settings: &BbbSettings, secret: &str, of_servers: &str) -> Option<Self> {
+        if secret.is_empty() {
+            return None;
         }
-        // It lets moderators record, and does not begin by itself.
-        self.call(
-            "create",
-            &[("meetingID", room), ("name", &name), ("record", if recording { "true" } else { "false" })],
-        )
+        let server = |url: &String| {
+            let base = api_base(url)?;
+            let name = authority(&base);
+            let own = of_servers.split(',').filter_map(|pair| pair.split_once('='));
+            let own = own.filter(|(host, _)| host.eq_ignore_ascii_case(&name)).map(|(_, secret)| secret).next_back();
+            Some(Server {
+                drained: settings.drained_servers.iter().any(|host| host.eq_ignore_ascii_case(&name)),
+                algorithm: settings.checksum.clone(),
+                secret: Secret::new(own.unwrap_or(secret)),
+                name,
+                base,
+            })
+        };
+        let meeting_servers = [&settings.server_url].into_iter().chain(&settings.further_servers);
+        Some(Self {
+            servers: meeting_servers.map(server).collect::<Option<_>>()?,
+            behind: settings.webhook_servers.iter().map(server).collect::<Option<_>>()?,
+            covered: Covered::read(&settings.webhook_checksum)?,
+        })
     }
 
-    /// Ends the meeting, a moment later.
-    pub fn end(&self, room: &str) -> Option<Url> {
-        self.call("end", &[("meetingID", room)])
+    /// Those at which meetings are made, in the order of the settings. Never empty.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
     }
 
-    /// Asks what the meeting is like.
-    pub fn info(&self, room: &str) -> Option<Url> {
-        self.call("getMeetingInfo", &[("meetingID", room)])
+    /// The server of this name; the first, where none is told.
+    pub fn server(&self, name: &str) -> Option<&Server> {
+        self.servers.iter().find(|server| name.is_empty() || server.name == name)
+    }
+
+    /// Those that are asked to send webhooks. A balancer is not asked: it does not know how (Scalelite does not pass on
+    /// `hooks/*`).
+    pub fn webhook_servers(&self) -> &[Server] {
+        if self.behind.is_empty() { &self.servers } else { &self.behind }
+    }
+
+    /// Those that hold meetings, and those that send webhooks alone.
+    pub fn all(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().chain(&self.behind)
+    }
+
+    fn covered(&self) -> Covered {
+        self.covered
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.all().map(|server| server.secret.expose())
     }
 
     /// The link for one person into this very meeting: once it is over, the link is good for nothing, also when another
     /// one begins under the same name.
     pub fn join(&self, request: &JoinRequest<'_>, meeting: &BbbMeeting) -> Result<Join, ProviderError> {
-        let name = Some(request.person.name.trim()).filter(|name| !name.is_empty());
-        let created = meeting.created_ms.to_string();
-        let parameters = [
-            ("meetingID", request.room),
-            ("fullName", name.unwrap_or(request.person.id)),
-            ("userID", request.person.id),
-            ("role", if request.part.moderates() { "MODERATOR" } else { "VIEWER" }),
-            ("createTime", &created),
-            ("redirect", "true"),
-        ];
-        let url = self.call("join", &parameters).ok_or(ProviderError::Rejected("the link could not be made"))?;
+        let server =
+            self.server(&meeting.server).ok_or(ProviderError::Rejected("the meeting's server is not configured"))?;
+        let url = server.join(request, meeting).ok_or(ProviderError::Rejected("the link could not be made"))?;
         Ok(Join { url: url.into(), token: String::new() })
-    }
-
-    /// As `application/x-www-form-urlencoded`, which is how the server itself would write the parameters.
-    fn call(&self, call: &str, parameters: &[(&str, &str)]) -> Option<Url> {
-        let query = Serializer::new(String::new()).extend_pairs(parameters).finish();
-        signed(&self.base, call, &query, (&self.algorithm, self.secret.expose()))
     }
 }
 
@@ -171,6 +214,13 @@ mod tests {
         {
             assert!(api_base(wrong).is_none(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_meeting_without_a_name_has_the_one_that_its_server_gives_it() {
+        let meeting = BbbMeeting { created_ms: 1_708_381_155_717, ..BbbMeeting::default() };
+        let named = "6367c48dd193d56ea7b0baad25b19455e529f5ee-1708381155717";
+        assert_eq!(meeting.named("abc123").internal_id, named);
     }
 
     /// The example of the documentation.

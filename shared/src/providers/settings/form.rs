@@ -32,6 +32,8 @@ pub enum Form {
     Host,
     /// The address of a BigBlueButton server.
     BbbUrl,
+    /// Addresses of some BigBlueButton servers.
+    BbbUrls,
     /// A JaaS AppID.
     JaasAppId,
     /// Some hosts.
@@ -79,7 +81,32 @@ const JAAS: &[Field] = &[
 
 const BBB: &[Field] = &[
     required("server_url", Form::BbbUrl, "https://bbb.example.org/bigbluebutton/", "As `bbb-conf --secret` shows it."),
+    optional(
+        "further_servers",
+        Form::BbbUrls,
+        "https://bbb2.example.org/bigbluebutton/",
+        "Further servers: a new meeting is made where the fewest people are.",
+    ),
+    optional(
+        "drained_servers",
+        Form::Hosts,
+        "bbb2.example.org",
+        "Servers (host or host:port) that take no new meetings.",
+    ),
+    optional(
+        "webhook_servers",
+        Form::BbbUrls,
+        "https://bbb3.example.org/bigbluebutton/",
+        "Servers behind a Scalelite at `server_url`: they send webhooks, and no meetings are made at them by us.",
+    ),
     optional("checksum", Form::Word(bbb::ALGORITHMS), "sha256", "Hash of the checksums; `sha256` when left out."),
+    optional(
+        "webhook_checksum",
+        Form::Word(bbb::Covered::ALL),
+        "body",
+        "What has to be signed of webhooks: `body` when left out. `address` takes also those of bbb-webhooks 3.0.0 to 3.3.1, \
+         which sign the address alone: whoever has seen one of them can make others.",
+    ),
     RECORDING_HOSTS,
 ];
 
@@ -116,7 +143,14 @@ pub fn secret_fields(kind: ProviderKind) -> &'static [SecretField] {
         secret("private_key", true, "The API key's private key (RSA, PEM)."),
         secret("webhook_secret", false, "Secret of the webhook endpoint, with its `whsec_`."),
     ];
-    const BBB: &[SecretField] = &[secret("shared_secret", true, "As `bbb-conf --secret` shows it.")];
+    const BBB: &[SecretField] = &[
+        secret("shared_secret", true, "As `bbb-conf --secret` shows it."),
+        secret(
+            "server_secrets",
+            false,
+            "Of servers that have another secret: `<host>=<secret>`, with commas between and :port if not 443.",
+        ),
+    ];
     const ZOOM: &[SecretField] = &[
         secret("client_secret", true, "Client secret of the server-to-server OAuth app."),
         secret("webhook_secret", false, "Secret token of the app's event subscriptions."),
@@ -136,6 +170,11 @@ pub fn faults(kind: ProviderKind, settings: &Value) -> Vec<(String, String)> {
         let pointer = format!("/{}", field.name);
         match (&settings[field.name], field.form) {
             (Value::String(text), form) => faults.extend(text_fault(form, text).map(|fault| (pointer, fault.into()))),
+            (Value::Array(urls), Form::BbbUrls) => {
+                let wrong =
+                    urls.iter().enumerate().filter_map(|(n, url)| Some((n, text_fault(Form::BbbUrl, url.as_str()?)?)));
+                faults.extend(wrong.map(|(n, fault)| (format!("{pointer}/{n}"), fault.to_owned())));
+            }
             (Value::Array(hosts), Form::Hosts) => {
                 let wrong = hosts.iter().enumerate().filter(|(_, h)| h.as_str().is_some_and(|h| !is_authority(h)));
                 let fault = "is no host such as media.example.org or media.example.org:8443";
@@ -150,6 +189,31 @@ pub fn faults(kind: ProviderKind, settings: &Value) -> Vec<(String, String)> {
     {
         faults.push(("/key_id".into(), "is not <AppID>/<key> with the AppID of app_id".into()));
     }
+    if kind == ProviderKind::Bbb && faults.is_empty() {
+        faults.extend(server_faults(settings));
+    }
+    faults
+}
+
+/// Servers are known by their hosts.
+fn server_faults(settings: &Value) -> Vec<(String, String)> {
+    let mut faults = Vec::new();
+    let texts = |name: &str| settings[name].as_array().into_iter().flatten().filter_map(Value::as_str).enumerate();
+    let host = |url: &str| bbb::api_base(url).map(|base| bbb::authority(&base));
+    let mut known: Vec<String> = settings["server_url"].as_str().and_then(host).into_iter().collect();
+    for name in ["further_servers", "webhook_servers"] {
+        for (n, host) in texts(name).filter_map(|(n, url)| Some((n, host(url)?))) {
+            if known.contains(&host) {
+                faults.push((format!("/{name}/{n}"), "is on the same host as another one".to_owned()));
+            }
+            known.push(host);
+        }
+    }
+    let unknown =
+        texts("drained_servers").filter(|(_, host)| !known.iter().any(|known| known.eq_ignore_ascii_case(host)));
+    faults.extend(
+        unknown.map(|(n, _)| (format!("/drained_servers/{n}"), "is the host of none of the servers".to_owned())),
+    );
     faults
 }
 
@@ -158,7 +222,7 @@ fn text_fault(form: Form, text: &str) -> Option<&'static str> {
         Form::Host => jitsi::origin(text).is_some(),
         Form::BbbUrl => bbb::api_base(text).is_some(),
         Form::JaasAppId => jaas::is_app_id(text),
-        Form::Line | Form::Hosts | Form::Word(_) => true,
+        Form::Line | Form::Hosts | Form::BbbUrls | Form::Word(_) => true,
     };
     (!right).then_some(match form {
         Form::BbbUrl => "is no address such as https://bbb.example.org/bigbluebutton/",
@@ -195,6 +259,13 @@ pub fn secret_fault(kind: ProviderKind, field: &str, secret: &str) -> Option<Str
         (ProviderKind::Jitsi, "jwt_secret") => at_least(HS256_BYTES),
         (ProviderKind::Jaas, "webhook_secret") if !secret.starts_with("whsec_") => {
             Some("does not begin with whsec_: take it whole from the JaaS console".into())
+        }
+        (_, "server_secrets") => {
+            let is_pair = |pair: &str| {
+                pair.split_once('=').is_some_and(|(host, secret)| is_authority(host) && !secret.is_empty())
+            };
+            let right = secret.split(',').all(is_pair);
+            (!right).then(|| "is not <host>=<secret>, with commas between".into())
         }
         (_, "webhook_secret") => at_least(SHARED_SECRET_BYTES),
         _ => secret.is_empty().then(|| "must not be empty".into()),

@@ -52,8 +52,16 @@ pub struct JaasSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BbbSettings {
     pub server_url: String,
+    #[serde(default)]
+    pub further_servers: Vec<String>,
+    #[serde(default)]
+    pub drained_servers: Vec<String>,
+    #[serde(default)]
+    pub webhook_servers: Vec<String>,
     #[serde(default = "default_checksum")]
     pub checksum: String,
+    #[serde(default = "default_webhook_checksum")]
+    pub webhook_checksum: String,
     #[serde(default)]
     pub recording_hosts: Vec<String>,
 }
@@ -75,6 +83,31 @@ fn any_domain() -> String {
 
 fn default_checksum() -> String {
     bbb::ALGORITHMS[0].to_owned()
+}
+
+fn default_webhook_checksum() -> String {
+    bbb::Covered::ALL[0].to_owned()
+}
+
+impl BbbSettings {
+    /// All but the address as it is when nothing is said.
+    pub fn of_one_server(server_url: &str) -> Self {
+        Self {
+            server_url: server_url.to_owned(),
+            further_servers: Vec::new(),
+            drained_servers: Vec::new(),
+            webhook_servers: Vec::new(),
+            checksum: default_checksum(),
+            webhook_checksum: default_webhook_checksum(),
+            recording_hosts: Vec::new(),
+        }
+    }
+
+    /// Of servers that hold meetings, or stand behind one that does.
+    pub fn hosts(&self) -> Vec<String> {
+        let all = [&self.server_url].into_iter().chain(&self.further_servers).chain(&self.webhook_servers);
+        all.filter_map(|url| bbb::api_base(url)).map(|base| bbb::authority(&base)).collect()
+    }
 }
 
 impl Settings {
@@ -99,17 +132,16 @@ impl Settings {
 
     /// Hosts (host or host:port) that recordings may be fetched from, beside those that the provider itself has.
     pub fn recording_hosts(&self) -> Vec<String> {
+        let origin = |url: String| url::Url::parse(&url).ok().filter(url::Url::has_host);
         let (own, named) = match self {
-            Self::Jitsi(s) => (jitsi::origin(&s.domain), s.recording_hosts.as_slice()),
-            Self::Bbb(s) => (bbb::api_base(&s.server_url).map(String::from), s.recording_hosts.as_slice()),
-            Self::Jaas(_) | Self::Zoom(_) => (None, [].as_slice()),
+            Self::Jitsi(s) => {
+                let own = jitsi::origin(&s.domain).and_then(origin).map(|url| bbb::authority(&url));
+                (own.into_iter().collect(), s.recording_hosts.as_slice())
+            }
+            Self::Bbb(s) => (s.hosts(), s.recording_hosts.as_slice()),
+            Self::Jaas(_) | Self::Zoom(_) => (Vec::new(), [].as_slice()),
         };
-        let authority = |url: String| {
-            let url = url::Url::parse(&url).ok()?;
-            let host = url.host_str()?;
-            Some(url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
-        };
-        own.and_then(authority).into_iter().chain(named.iter().map(|host| host.to_ascii_lowercase())).collect()
+        own.into_iter().chain(named.iter().map(|host| host.to_ascii_lowercase())).collect()
     }
 }
 

@@ -9,6 +9,9 @@ use super::*;
 
 const SECRET: &str = "639259d4-9dd8-4b25-bf01-95f9567eaf4b";
 
+static MEETING: Meeting =
+    Meeting::Bbb(bbb::BbbMeeting { created_ms: 1_795_766_400_123, internal_id: String::new(), server: String::new() });
+
 fn environment() -> ProvidersConfig {
     ProvidersConfig {
         bbb_server_url: "https://bbb.example.org/bigbluebutton/".into(),
@@ -28,7 +31,7 @@ fn request(part: Part, name: &'static str) -> JoinRequest<'static> {
         now: at(1_800_000_600),
         recording: false,
         subject: "",
-        meeting: Some(&Meeting::Bbb(bbb::BbbMeeting { created_ms: 1_795_766_400_123 })),
+        meeting: Some(&MEETING),
     }
 }
 
@@ -88,17 +91,31 @@ fn there_is_no_link_without_a_meeting_or_a_server() {
 #[test]
 fn a_repeated_create_is_the_same_to_the_byte() {
     let providers = Providers::new(&environment());
-    let create =
-        |title: &str, recording| String::from(providers.bbb().unwrap().create("r-1", title, recording).unwrap());
-    assert_eq!(create("Cebir II", true), create("Cebir II", true));
-    assert_eq!(
-        judged(&create("Cebir II", true), "create"),
-        pairs(&[("meetingID", "r-1"), ("name", "Cebir II"), ("record", "true")])
-    );
-    assert_eq!(judged(&create("Cebir II", false), "create")["record"], "false");
+    let bbb = providers.bbb().unwrap();
+    let create = |title: &str, recording, callbacks: Option<&bbb::Callbacks>| {
+        let new = bbb::Create { room: "r-1", title, recording, session: "019abc", callbacks };
+        String::from(bbb.servers()[0].create(&new).unwrap())
+    };
+    let plain = |title: &str, recording| create(title, recording, None);
+    assert_eq!(plain("Cebir II", true), plain("Cebir II", true));
+    let least = [("meetingID", "r-1"), ("name", "Cebir II"), ("record", "true"), ("meta_live-session-id", "019abc")];
+    assert_eq!(judged(&plain("Cebir II", true), "create"), pairs(&least));
+    assert_eq!(judged(&plain("Cebir II", false), "create")["record"], "false");
     // The server refuses names of less than 2 or more than 64 characters.
-    assert_eq!(judged(&create("X", false), "create")["name"], "r-1");
-    assert_eq!(judged(&create(&"ğ".repeat(200), false), "create")["name"], "ğ".repeat(64));
+    assert_eq!(judged(&plain("X", false), "create")["name"], "r-1");
+    assert_eq!(judged(&plain(&"ğ".repeat(200), false), "create")["name"], "ğ".repeat(64));
+
+    let base = "https://live.example.org/webhooks/bbb/callbacks/019abc/";
+    let callbacks = bbb.callbacks(base, "019abc");
+    let told = judged(&create("Cebir II", true, Some(&callbacks)), "create");
+    let token = told["meta_endCallbackUrl"].strip_prefix(&format!("{base}end/")).unwrap().trim_end_matches('/');
+    assert_eq!(bbb.verify_end("019abc", token), Ok(()));
+    for (session, token) in [("019abd", token), ("019abc", &token[1..]), ("019abc", "")] {
+        assert_eq!(bbb.verify_end(session, token), Err(WebhookError::BadSignature));
+    }
+    assert_eq!(told["meta_bbb-recording-ready-url"], format!("{base}recording-ready/"));
+    assert_eq!(told["meta_analytics-callback-url"], format!("{base}analytics/"));
+    assert_eq!(told["meetingKeepEvents"], "true");
 }
 
 #[test]

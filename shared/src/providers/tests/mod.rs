@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 
 mod bbb_link;
+mod bbb_webhook;
 mod configured;
 mod event_sync_webhook;
 mod jaas_webhook;
@@ -25,6 +26,7 @@ fn config() -> ProvidersConfig {
         jaas_webhook_secret: "whsec_9635df66714a4cf088ee9d0979dd3bf6".into(),
         bbb_server_url: String::new(),
         bbb_shared_secret: String::new(),
+        bbb_webhook_checksum: "body".into(),
         recording_hosts: vec![],
         recording_allow_private: false,
     }
