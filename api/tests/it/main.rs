@@ -35,3 +35,4 @@ mod recordings;
 mod sessions;
 mod tenancy;
 mod webhooks;
+mod zoom_sessions;

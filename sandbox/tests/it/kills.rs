@@ -12,8 +12,11 @@ use sandbox::{
 use serde_json::{Value, json};
 use shared::{
     clock::Clock,
-    domain::provider::ProviderKind,
-    jobs::{self, AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, Noop, SyncRecordings},
+    domain::{ids::SessionId, provider::ProviderKind},
+    jobs::{
+        self, AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, Noop, ReconcileAttendance, SyncRecordings,
+        UpdateMeeting,
+    },
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
 use sqlx::PgPool;
@@ -121,6 +124,10 @@ async fn cause_periodic_kinds(system: &System, db: &PgPool) {
     tx.enqueue(&SyncRecordings {}).await.expect("enqueued");
     let room = "a-meeting-that-is-over".to_owned();
     tx.enqueue(&EndMeeting { provider: ProviderKind::Bbb, provider_config_id: None, room }).await.expect("enqueued");
+    // Of a session that is gone.
+    let session_id = SessionId::new();
+    tx.enqueue(&UpdateMeeting { session_id, version: 1 }).await.expect("enqueued");
+    tx.enqueue(&ReconcileAttendance { session_id }).await.expect("enqueued");
     tx.commit().await.expect("committed");
 }
 

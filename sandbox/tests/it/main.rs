@@ -18,3 +18,4 @@ mod settings;
 mod storage;
 mod stories;
 mod support;
+mod zoom;

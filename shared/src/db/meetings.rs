@@ -39,8 +39,12 @@ pub struct StoredMeeting {
 pub enum Claim {
     /// It is there.
     Made(StoredMeeting),
-    /// To be made by whoever asked, who then calls [`made`] or [`release`]. Somebody may have tried before, and died of it.
-    Mine(StoredMeeting),
+    /// To be made by whoever asked, who then calls [`made`] or [`release`].
+    Mine {
+        meeting: StoredMeeting,
+        /// Somebody has tried before, and may have died between the provider's answer and [`made`].
+        tried_before: bool,
+    },
     /// Somebody is just making it.
     Anothers,
 }
@@ -50,13 +54,14 @@ const COLUMNS: &str = "id, tenant_id, session_id, provider, provider_config_id, 
 
 /// Claims the making of the session's meeting for so long. To be committed before the provider is asked.
 pub async fn claim(connection: &mut PgConnection, session: &Session, lease: Duration) -> sqlx::Result<Claim> {
+    let id = MeetingId::new();
     let mine: Option<StoredMeeting> = sqlx::query_as(AssertSqlSafe(format!(
         "insert into meetings as m (id, tenant_id, session_id, provider, provider_config_id, claimed_until) \
          values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) \
          on conflict (session_id) where ended_at is null do update set claimed_until = excluded.claimed_until \
          where m.made_at is null and m.claimed_until <= clock_timestamp() returning {COLUMNS}"
     )))
-    .bind(MeetingId::new())
+    .bind(id)
     .bind(session.tenant_id)
     .bind(session.id)
     .bind(session.provider)
@@ -65,7 +70,7 @@ pub async fn claim(connection: &mut PgConnection, session: &Session, lease: Dura
     .fetch_optional(&mut *connection)
     .await?;
     match mine {
-        Some(meeting) => Ok(Claim::Mine(meeting)),
+        Some(meeting) => Ok(Claim::Mine { tried_before: meeting.id != id, meeting }),
         None => match find_open(connection, session.id).await? {
             Some(meeting) if meeting.made_at.is_some() => Ok(Claim::Made(meeting)),
             _ => Ok(Claim::Anothers),
@@ -79,6 +84,55 @@ pub async fn find_open<'e>(executor: impl PgExecutor<'e>, session: SessionId) ->
         .bind(session)
         .fetch_optional(executor)
         .await
+}
+
+/// The session's last meeting, whether it is over or not.
+pub async fn find_last<'e>(executor: impl PgExecutor<'e>, session: SessionId) -> sqlx::Result<Option<StoredMeeting>> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "select {COLUMNS} from meetings where session_id = $1 order by id desc limit 1"
+    )))
+    .bind(session)
+    .fetch_optional(executor)
+    .await
+}
+
+/// The session that this meeting was made for. Each configuration's meetings are its own: another tenant's may have the
+/// same name.
+pub async fn find_session<'e>(
+    executor: impl PgExecutor<'e>,
+    provider: ProviderKind,
+    config: Option<ProviderConfigId>,
+    external_id: &str,
+) -> sqlx::Result<Option<SessionId>> {
+    sqlx::query_scalar(
+        "select session_id from meetings \
+         where provider = $1 and external_id = $2 and provider_config_id is not distinct from $3 \
+         order by id desc limit 1",
+    )
+    .bind(provider)
+    .bind(external_id)
+    .bind(config)
+    .fetch_optional(executor)
+    .await
+}
+
+/// Of meetings of the session that were made: those whose report of who was there has not been read.
+pub async fn list_unreported<'e>(
+    executor: impl PgExecutor<'e>,
+    session: SessionId,
+) -> sqlx::Result<Vec<StoredMeeting>> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "select {COLUMNS} from meetings where session_id = $1 and made_at is not null and reported_at is null order by id"
+    )))
+    .bind(session)
+    .fetch_all(executor)
+    .await
+}
+
+/// The report of who was there was read.
+pub async fn mark_reported<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Result<()> {
+    sqlx::query("update meetings set reported_at = now() where id = $1").bind(id).execute(executor).await?;
+    Ok(())
 }
 
 /// It was made; or, made before, is now like this.

@@ -63,10 +63,20 @@ pub async fn lock_connection(connection: &mut PgConnection, session: SessionId, 
 
 /// Writes what a webhook said; what is known already stays. Whether any of it was new.
 pub async fn insert(connection: &mut PgConnection, session: &Session, new: &[NewSighting<'_>]) -> sqlx::Result<bool> {
+    insert_from(connection, session, Source::Webhook, new).await
+}
+
+/// The same of another source.
+pub async fn insert_from(
+    connection: &mut PgConnection,
+    session: &Session,
+    source: Source,
+    new: &[NewSighting<'_>],
+) -> sqlx::Result<bool> {
     let people = new.iter().map(|s| s.person.map_or_else(|| format!("guest:{}", s.connection), str::to_owned));
     let done = sqlx::query(
         "insert into sightings (session_id, tenant_id, person_id, connection_key, source, kind, at, name) \
-         select $1, $2, s.person_id, s.connection_key, 'webhook', s.kind, s.at, s.name \
+         select $1, $2, s.person_id, s.connection_key, $8, s.kind, s.at, s.name \
          from unnest($3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[]) \
              as s (person_id, connection_key, kind, at, name) \
          on conflict do nothing",
@@ -78,6 +88,7 @@ pub async fn insert(connection: &mut PgConnection, session: &Session, new: &[New
     .bind(new.iter().map(|s| kind_name(s.kind)).collect::<Vec<_>>())
     .bind(new.iter().map(|s| s.at).collect::<Vec<_>>())
     .bind(new.iter().map(|s| s.name).collect::<Vec<_>>())
+    .bind(source.as_str())
     .execute(connection)
     .await?;
     Ok(done.rows_affected() > 0)

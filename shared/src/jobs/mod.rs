@@ -16,9 +16,11 @@ mod finalize_session;
 mod import_recording;
 mod noop;
 mod process_webhook;
+mod reconcile_attendance;
 mod send_invitation;
 mod send_reminder;
 mod sync_recordings;
+mod update_meeting;
 
 pub use auto_end_sessions::AutoEndSessions;
 pub use backoff::Backoff;
@@ -29,9 +31,11 @@ pub use finalize_session::FinalizeSession;
 pub use import_recording::ImportRecording;
 pub use noop::Noop;
 pub use process_webhook::ProcessWebhook;
+pub use reconcile_attendance::ReconcileAttendance;
 pub use send_invitation::{SendCancellation, SendInvitation, SendUpdate};
 pub use send_reminder::SendReminder;
 pub use sync_recordings::SyncRecordings;
+pub use update_meeting::UpdateMeeting;
 
 /// The three queues; the names are the customer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -159,11 +163,13 @@ pub const ALL: &[JobKind] = &[
     kind::<ImportRecording>(),
     kind::<Noop>(),
     kind::<ProcessWebhook>(),
+    kind::<ReconcileAttendance>(),
     kind::<SendCancellation>(),
     kind::<SendInvitation>(),
     kind::<SendReminder>(),
     kind::<SendUpdate>(),
     kind::<SyncRecordings>(),
+    kind::<UpdateMeeting>(),
 ];
 
 #[cfg(test)]

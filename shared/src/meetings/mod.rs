@@ -1,20 +1,24 @@
 //! Makes and ends meetings at servers where they do not come and go with the people in them
-//! ([`ProviderKind::makes_meetings`](crate::domain::provider::ProviderKind::makes_meetings)): a BigBlueButton.
+//! ([`ProviderKind::makes_meetings`](crate::domain::provider::ProviderKind::makes_meetings)): a BigBlueButton, Zoom.
 //!
 //! Whatever the server does, an answer comes within [`LIMIT`]. No call holds anything in the database; all of them may be
-//! repeated, and made by two processes at once: the server knows a meeting by its room.
+//! repeated, and made by two processes at once: the server knows a meeting by its room. At Zoom alone a repeat makes another
+//! meeting ([`ProviderKind::makes_meetings_once`](crate::domain::provider::ProviderKind::makes_meetings_once)).
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
+use zoom::ZoomApi;
 
 use crate::{
-    domain::{ids::ProviderConfigId, provider::ProviderKind},
+    domain::{ids::ProviderConfigId, provider::ProviderKind, session::Session},
     outbound::{Breakers, Outbound, Rule},
     providers::{Meeting, ProviderError, Providers},
 };
 
 mod bbb;
+pub mod zoom;
 
 /// For making a meeting or ending one, with all the calls that it takes.
 pub const LIMIT: Duration = Duration::from_secs(4);
@@ -37,8 +41,30 @@ pub struct NewMeeting<'a> {
     /// The session's room.
     pub room: &'a str,
     pub title: &'a str,
+    pub starts_at: DateTime<Utc>,
+    pub ends_at: DateTime<Utc>,
+    /// IANA name.
+    pub timezone: &'a str,
     /// Whether moderators may record.
     pub recording: bool,
+    /// Somebody may have made it before, and died before they could say so.
+    pub tried_before: bool,
+}
+
+impl<'a> NewMeeting<'a> {
+    /// The meeting of a session.
+    pub fn of(session: &'a Session, tried_before: bool) -> Self {
+        Self {
+            kind: session.provider,
+            room: &session.room,
+            title: &session.title,
+            starts_at: session.starts_at,
+            ends_at: session.ends_at,
+            timezone: &session.timezone,
+            recording: session.recording_enabled,
+            tried_before,
+        }
+    }
 }
 
 /// Why a call came to nothing. Tells nothing of the secret, nor the address that was asked: it is signed.
@@ -56,6 +82,12 @@ pub enum MeetingError {
     /// It will not work until somebody changes something.
     #[error("{0}")]
     Refused(String),
+    /// It has had too many calls, and wants to be left alone for so long.
+    #[error("it has had too many calls, and wants to be left alone for {} s", .0.as_secs())]
+    Busy(Duration),
+    /// What the call was about is not there, or not any more.
+    #[error("there is no such thing there")]
+    Gone,
 }
 
 /// How far an end has come.
@@ -73,6 +105,7 @@ pub struct Meetings {
     operators: Outbound,
     tenants: Outbound,
     breakers: Breakers,
+    zoom: ZoomApi,
 }
 
 impl Meetings {
@@ -80,13 +113,19 @@ impl Meetings {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(tenants: Rule) -> reqwest::Result<Self> {
+    pub fn new(tenants: Rule, zoom: ZoomApi) -> reqwest::Result<Self> {
         let operators = Rule { allow_private: true, setting: "BBB_SERVER_URL" };
         Ok(Self {
             operators: Outbound::new(operators, CONNECT_LIMIT, LIMIT)?,
             tenants: Outbound::new(tenants, CONNECT_LIMIT, LIMIT)?,
             breakers: Breakers::default(),
+            zoom,
         })
+    }
+
+    /// Zoom's API, for what it alone can do. Its calls have limits of their own.
+    pub fn zoom(&self) -> &ZoomApi {
+        &self.zoom
     }
 
     /// Makes the meeting of a room, or finds the one that is there; by the deadline, which is no further than [`LIMIT`].
@@ -100,6 +139,7 @@ impl Meetings {
         self.guarded((new.kind, by), deadline, async {
             match new.kind {
                 ProviderKind::Bbb => bbb::make(outbound, providers.bbb()?, new).await.map(Meeting::Bbb),
+                ProviderKind::Zoom => self.zoom.make(providers.zoom()?, new).await.map(Meeting::Zoom),
                 kind => Err(unsupported(kind, "making meetings")),
             }
         })
@@ -116,6 +156,11 @@ impl Meetings {
         self.guarded((kind, by), Instant::now() + LIMIT, async {
             match kind {
                 ProviderKind::Bbb => bbb::end(outbound, providers.bbb()?, room).await,
+                // Whoever knows its number asks Zoom's API at once.
+                ProviderKind::Zoom => match self.zoom.find(providers.zoom()?, room).await? {
+                    Some(meeting) => self.zoom.end(providers.zoom()?, meeting, false).await,
+                    None => Ok(End::Over),
+                },
                 kind => Err(unsupported(kind, "ending meetings")),
             }
         })
@@ -130,7 +175,7 @@ impl Meetings {
     }
 
     /// Within the time, and not at all while the server is left alone.
-    async fn guarded<T>(
+    pub async fn guarded<T>(
         &self,
         (kind, by): (ProviderKind, NamedBy),
         deadline: Instant,

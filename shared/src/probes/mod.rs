@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
+    config::ZoomConfig,
     outbound::{Outbound, Rule, causes},
     providers::settings::{Configuration, Settings},
 };
@@ -35,6 +36,8 @@ pub enum CheckName {
     Secret,
     /// The program is new enough.
     Version,
+    /// The user whose meetings they are is there.
+    User,
 }
 
 /// What became of it.
@@ -51,16 +54,28 @@ pub struct Check {
 #[derive(Debug, Clone)]
 pub struct Prober {
     outbound: Outbound,
-    zoom_oauth: Url,
+    /// Where the operator says that something is.
+    operators: Outbound,
+    zoom: ZoomConfig,
 }
 
 impl Prober {
-    /// `zoom_oauth` is where Zoom gives out tokens.
+    /// `zoom` is where the operator says that Zoom is.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(rule: Rule, zoom_oauth: Url) -> reqwest::Result<Self> {
-        Ok(Self { outbound: Outbound::new(rule, CONNECT_LIMIT, REQUEST_LIMIT)?, zoom_oauth })
+    pub fn new(rule: Rule, zoom: ZoomConfig) -> reqwest::Result<Self> {
+        let operators = Rule { allow_private: true, setting: "ZOOM_API_URL" };
+        Ok(Self {
+            outbound: Outbound::new(rule, CONNECT_LIMIT, REQUEST_LIMIT)?,
+            operators: Outbound::new(operators, CONNECT_LIMIT, REQUEST_LIMIT)?,
+            zoom,
+        })
+    }
+
+    /// The same for places that the operator has named.
+    fn of_operator(&self) -> Self {
+        Self { outbound: self.operators.clone(), ..self.clone() }
     }
 
     /// Tries a configuration out, within seconds.
@@ -69,7 +84,9 @@ impl Prober {
             Settings::Jitsi(settings) => jitsi::probe(self, settings, configuration).await,
             Settings::Jaas(_) => jitsi::probe_as_a_service(configuration),
             Settings::Bbb(settings) => bbb::probe(self, settings, configuration.secret("shared_secret")).await,
-            Settings::Zoom(settings) => zoom::probe(self, settings, configuration.secret("client_secret")).await,
+            Settings::Zoom(settings) => {
+                zoom::probe(&self.of_operator(), settings, configuration.secret("client_secret")).await
+            }
         };
         report.0
     }

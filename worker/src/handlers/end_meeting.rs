@@ -4,16 +4,18 @@
 use std::time::Duration;
 
 use shared::{
-    db::{provider_configs, provider_secrets},
+    domain::provider::ProviderKind,
     jobs::EndMeeting,
     meetings::{End, NamedBy},
-    providers::{Providers, settings::Configuration},
+    providers::Providers,
 };
 
 use crate::{
     handler::{Ctx, Done, Handler, JobError},
     state::State,
 };
+
+mod zoom;
 
 /// A server takes a moment to end a meeting; so often it is asked within one run …
 const LOOKS: u32 = 5;
@@ -26,6 +28,9 @@ impl Handler for EndMeeting {
             tracing::warn!(room = self.room, "the provider configuration of a meeting is gone: nobody can end it");
             return Ok(Done::nothing());
         };
+        if self.provider == ProviderKind::Zoom {
+            return zoom::end(&self, &providers, state, ctx).await;
+        }
         for _ in 0..LOOKS {
             match state.meetings.end((&providers, by), (self.provider, &self.room)).await? {
                 End::Over => {
@@ -43,10 +48,7 @@ impl Handler for EndMeeting {
 async fn server(job: &EndMeeting, state: &State, ctx: &Ctx) -> Result<Option<(Providers, NamedBy)>, JobError> {
     let Some(id) = job.provider_config_id else { return Ok(Some((state.providers.clone(), NamedBy::Operator))) };
     let mut tx = ctx.begin(state).await?;
-    let Some(row) = provider_configs::find(&mut *tx, id).await? else { return Ok(None) };
-    let sealed = provider_secrets::list(&mut *tx, row.tenant_id, &[id]).await?.remove(&id).unwrap_or_default();
+    let providers = state.providers_of(&mut tx, id).await?;
     tx.rollback().await?;
-    let place = (row.tenant_id, id);
-    let configuration = Configuration::open(&state.keys, place, (row.provider, &row.settings), &sealed)?;
-    Ok(Some((Providers::of(&configuration), NamedBy::Tenant(id))))
+    Ok(providers.map(|providers| (providers, NamedBy::Tenant(id))))
 }

@@ -2,7 +2,7 @@
 
 use shared::jobs::{
     AutoEndSessions, Cleanup, CloseStaleAttendance, EndMeeting, FinalizeSession, ImportRecording, Noop, ProcessWebhook,
-    SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings,
+    ReconcileAttendance, SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings, UpdateMeeting,
 };
 
 use crate::registry::Registry;
@@ -15,9 +15,11 @@ mod finalize_session;
 mod import_recording;
 mod noop;
 mod process_webhook;
+mod reconcile_attendance;
 mod send_invitation;
 mod send_reminder;
 mod sync_recordings;
+mod update_meeting;
 
 /// THE list of what this process can run.
 pub fn registry() -> Registry {
@@ -30,11 +32,13 @@ pub fn registry() -> Registry {
         .register::<ImportRecording>()
         .register::<Noop>()
         .register::<ProcessWebhook>()
+        .register::<ReconcileAttendance>()
         .register::<SendCancellation>()
         .register::<SendInvitation>()
         .register::<SendReminder>()
         .register::<SendUpdate>()
         .register::<SyncRecordings>()
+        .register::<UpdateMeeting>()
 }
 
 #[cfg(test)]

@@ -23,3 +23,4 @@ mod storage;
 mod support;
 mod sync_recordings;
 mod tenancy;
+mod zoom;

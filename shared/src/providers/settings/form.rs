@@ -87,6 +87,20 @@ const ZOOM: &[Field] = &[
     required("account_id", Form::Line, "AbCdEfGhIjKlMnOpQrStUv", "Account of the server-to-server OAuth app."),
     required("client_id", Form::Line, "AbCdEfGhIjKlMnOpQrStUv", "Client id of that app."),
     required("user_id", Form::Line, "classes@example.org", "Id or mail address of the user whose meetings they are."),
+    optional(
+        "registration",
+        Form::Word(&["on", "off"]),
+        "on",
+        "Whether people get links of their own, by which they are known in events and reports; needs a licensed user. `on` \
+         when left out.",
+    ),
+    optional(
+        "sdk_key",
+        Form::Line,
+        "AbCdEfGhIjKlMnOpQrStUv",
+        "Client id of a Meeting SDK app, for pages that embed meetings.",
+    ),
+    RECORDING_HOSTS,
 ];
 
 /// The fields of a provider's settings.
@@ -119,7 +133,12 @@ pub fn secret_fields(kind: ProviderKind) -> &'static [SecretField] {
     const BBB: &[SecretField] = &[secret("shared_secret", true, "As `bbb-conf --secret` shows it.")];
     const ZOOM: &[SecretField] = &[
         secret("client_secret", true, "Client secret of the server-to-server OAuth app."),
-        secret("webhook_secret", false, "Secret token of the app's event subscriptions."),
+        secret(
+            "webhook_secret",
+            false,
+            "Secret token of the app's event subscriptions; without it webhooks are refused.",
+        ),
+        secret("sdk_secret", false, "Client secret of the Meeting SDK app."),
     ];
     match kind {
         ProviderKind::Jitsi => JITSI,

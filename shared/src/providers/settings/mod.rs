@@ -63,6 +63,12 @@ pub struct ZoomSettings {
     pub account_id: String,
     pub client_id: String,
     pub user_id: String,
+    #[serde(default = "on")]
+    pub registration: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sdk_key: Option<String>,
+    #[serde(default)]
+    pub recording_hosts: Vec<String>,
 }
 
 fn default_audience() -> String {
@@ -71,6 +77,10 @@ fn default_audience() -> String {
 
 fn any_domain() -> String {
     "*".to_owned()
+}
+
+fn on() -> String {
+    "on".to_owned()
 }
 
 fn default_checksum() -> String {
@@ -102,7 +112,8 @@ impl Settings {
         let (own, named) = match self {
             Self::Jitsi(s) => (jitsi::origin(&s.domain), s.recording_hosts.as_slice()),
             Self::Bbb(s) => (bbb::api_base(&s.server_url).map(String::from), s.recording_hosts.as_slice()),
-            Self::Jaas(_) | Self::Zoom(_) => (None, [].as_slice()),
+            Self::Zoom(s) => (None, s.recording_hosts.as_slice()),
+            Self::Jaas(_) => (None, [].as_slice()),
         };
         let authority = |url: String| {
             let url = url::Url::parse(&url).ok()?;

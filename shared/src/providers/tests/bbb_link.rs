@@ -29,6 +29,7 @@ fn request(part: Part, name: &'static str) -> JoinRequest<'static> {
         recording: false,
         subject: "",
         meeting: Some(&Meeting::Bbb(bbb::BbbMeeting { created_ms: 1_795_766_400_123 })),
+        link: None,
     }
 }
 
