@@ -273,6 +273,56 @@ async fn without_registration_all_but_the_host_have_one_link() {
 }
 
 #[tokio::test]
+async fn classes_that_overlap_are_shared_out_among_the_hosts() {
+    let zoom = zoom().await;
+    let further = json!({"further_user_ids": ["two@zoom.test", "three@zoom.test"]});
+    let (app, _) = app(&zoom, further).await;
+    let host_of = async |session: &Value| {
+        joined(app.teacher(), session).await;
+        let room = session["room"].as_str().unwrap();
+        zoom.meetings().into_iter().find(|meeting| meeting.agenda == room).unwrap().host_email
+    };
+    let at = |from, to| json!({"starts_at": in_minutes(from), "ends_at": in_minutes(to)});
+    let morning = [app.planned(at(60, 120)).await, app.planned(at(90, 150)).await, app.planned(at(119, 130)).await];
+    let mut hosts = Vec::new();
+    for session in &morning {
+        hosts.push(host_of(session).await);
+    }
+    assert_eq!(hosts, ["classes@zoom.test", "two@zoom.test", "three@zoom.test"]);
+    // After all of them, the first is free again; beside all of them, whoever has least.
+    let (after, beside) = (app.planned(at(200, 260)).await, app.planned(at(125, 160)).await);
+    assert_eq!(host_of(&after).await, "classes@zoom.test");
+    assert_eq!(host_of(&beside).await, "classes@zoom.test");
+    // A class that is over, or was called off, takes nobody's time.
+    app.teacher().call(&path(&morning[1], "cancel/")).await.expect(StatusCode::OK);
+    assert_eq!(host_of(&app.planned(at(95, 140)).await).await, "two@zoom.test");
+    // All at once, from two processes.
+    let other = app.replica(&places(&zoom.oauth_url(), &zoom.api_url())).await;
+    let mut sessions = Vec::new();
+    for _ in 0..6 {
+        sessions.push(app.planned(at(600, 660)).await);
+    }
+    let joins = sessions.iter().enumerate().map(|(n, session)| {
+        let app = if n % 2 == 0 { &app } else { &other };
+        async move { joined(app.teacher(), session).await }
+    });
+    futures::future::join_all(joins).await;
+    let mut counts = std::collections::BTreeMap::new();
+    for session in &sessions {
+        *counts.entry(host_of(session).await).or_insert(0) += 1;
+    }
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [2, 2, 2]);
+    // A lost answer is looked for with all of them.
+    let lost = app.planned(at(600, 660)).await;
+    zoom.set_faults(Faults { lose_answers_of: vec!["create".into()], ..Faults::default() });
+    join(app.teacher(), &lost).await.problem(503, "provider-unavailable");
+    zoom.set_faults(Faults::default());
+    let made = zoom.meetings().len();
+    host_of(&lost).await;
+    assert_eq!(zoom.meetings().len(), made);
+}
+
+#[tokio::test]
 async fn a_change_of_what_the_meeting_knows_is_told_by_a_job() {
     let zoom = zoom().await;
     let (app, _) = app(&zoom, json!({})).await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shared::clock::Clock;
 
 use super::{
-    Server, USER_ID,
+    Server,
     meetings::{Meeting, Run, Stay, new_uuid, time},
 };
 use crate::process::lock;
@@ -171,7 +171,7 @@ fn join(
         };
         for (event, at) in named {
             let mut object = about.object(&run.uuid, false);
-            object["participant"] = participant(&stay, at, now);
+            object["participant"] = participant(&about.host_id, &stay, at, now);
             events.push((*event, object, Value::Null));
         }
         made = json!({"user_id": user_id, "uuid": run.uuid});
@@ -192,7 +192,7 @@ fn leave(meeting: &mut Meeting, user_id: &str, now: DateTime<Utc>) -> Result<(Va
 
 fn left(meeting: &Meeting, uuid: &str, stay: &Stay, now: DateTime<Utc>) -> Event {
     let mut object = meeting.object(uuid, false);
-    object["participant"] = participant(stay, "leave_time", now);
+    object["participant"] = participant(&meeting.host_id, stay, "leave_time", now);
     object["participant"]["leave_reason"] =
         format!("{} left the meeting.<br>Reason: left the meeting.", stay.visitor.user_name).into();
     ("meeting.participant_left", object, Value::Null)
@@ -217,13 +217,13 @@ pub(super) fn end(meeting: &mut Meeting, now: DateTime<Utc>) -> Result<(Value, V
 }
 
 /// With everything that is not empty; `email` is always there.
-fn participant(stay: &Stay, at_field: &str, at: DateTime<Utc>) -> Value {
+fn participant(host_id: &str, stay: &Stay, at_field: &str, at: DateTime<Utc>) -> Value {
     let visitor = &stay.visitor;
     let mut told = json!({
         "user_id": stay.user_id, "user_name": visitor.user_name, "participant_uuid": stay.participant_uuid,
         "email": visitor.email, at_field: time(at),
     });
-    let id = if visitor.host { USER_ID } else { &visitor.id };
+    let id = if visitor.host { host_id } else { &visitor.id };
     for (field, value) in [
         ("id", id),
         ("participant_user_id", id),

@@ -9,10 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::clock::Clock;
 
-use super::{
-    USER_ID,
-    acts::{Event, Visitor},
-};
+use super::acts::{Event, Visitor};
 
 #[derive(Debug, Default)]
 pub(super) struct World {
@@ -36,6 +33,8 @@ pub struct Meeting {
     pub uuid: String,
     pub topic: String,
     pub agenda: String,
+    pub host_id: String,
+    pub host_email: String,
     pub start_time: String,
     pub duration: i64,
     pub timezone: String,
@@ -83,7 +82,7 @@ pub struct Stay {
 
 impl World {
     /// A new meeting out of what was sent; an id of eleven digits.
-    pub fn create(&mut self, body: &Value) -> Meeting {
+    pub fn create(&mut self, (host_id, host_email): (String, String), body: &Value) -> Meeting {
         let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
         let password = Some(text("password")).filter(|p| !p.is_empty());
         let meeting = Meeting {
@@ -91,6 +90,8 @@ impl World {
             uuid: new_uuid(self.meetings.len()),
             topic: text("topic"),
             agenda: text("agenda"),
+            host_id,
+            host_email,
             start_time: text("start_time"),
             duration: body["duration"].as_i64().unwrap_or(60),
             timezone: text("timezone"),
@@ -123,7 +124,7 @@ impl Meeting {
         if let Some(told) = told.as_object_mut() {
             let zak = hex::encode(rand::random::<[u8; 16]>());
             told.insert("start_url".into(), format!("{url}/s/{}?zak={zak}", self.id).into());
-            told.insert("host_email".into(), "classes@zoom.test".into());
+            told.insert("host_email".into(), self.host_email.clone().into());
             told.insert("status".into(), self.status.clone().into());
             told.insert("password".into(), self.password.clone().into());
             told.insert("encrypted_password".into(), hex::encode(&self.password).into());
@@ -135,7 +136,7 @@ impl Meeting {
     /// As the list of a user's meetings tells it: an agenda is cut there.
     pub fn line(&self, url: &str) -> Value {
         json!({
-            "uuid": self.uuid, "id": self.id, "host_id": USER_ID, "topic": self.topic, "type": 2,
+            "uuid": self.uuid, "id": self.id, "host_id": self.host_id, "topic": self.topic, "type": 2,
             "agenda": self.agenda.chars().take(250).collect::<String>(), "start_time": self.start_time,
             "duration": self.duration, "timezone": self.timezone, "created_at": time(self.created_at),
             "join_url": format!("{url}/j/{}?pwd={}", self.id, hex::encode(&self.password)),
@@ -146,7 +147,7 @@ impl Meeting {
     pub fn object(&self, uuid: &str, id_as_number: bool) -> Value {
         let id = if id_as_number { json!(self.id) } else { json!(self.id.to_string()) };
         json!({
-            "uuid": uuid, "id": id, "host_id": USER_ID, "topic": self.topic, "type": 2,
+            "uuid": uuid, "id": id, "host_id": self.host_id, "topic": self.topic, "type": 2,
             "start_time": self.start_time, "duration": self.duration, "timezone": self.timezone,
         })
     }

@@ -50,7 +50,7 @@ pub struct Account {
     pub client_secret: String,
     /// The secret token of its event subscriptions.
     pub webhook_secret: String,
-    /// Its user, who hosts meetings.
+    /// Its user, who hosts meetings. Whoever else has an address of the same domain is a user as well.
     pub user_email: String,
 }
 
@@ -68,7 +68,7 @@ impl Account {
     }
 }
 
-/// The id of the account's user.
+/// The id of the account's user; others have one that is made of their address.
 pub const USER_ID: &str = "KdYKjnimT4KPd8FFgQt9FQ";
 
 /// One call that Zoom has seen.

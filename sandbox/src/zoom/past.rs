@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shared::clock::Clock;
 
 use super::{
-    Server, USER_ID,
+    Server,
     api::{Parameters, Reply, no_meeting, page, refusal, run_name},
     meetings::{Run, Stay, time},
 };
@@ -47,20 +47,21 @@ impl Server {
         let delay = i64::try_from(lock(&self.faults).report_delay_ms).unwrap_or(i64::MAX / 2);
         let ready = Clock::System.now() - TimeDelta::milliseconds(delay);
         let world = lock(&self.world);
-        let run = run_name(named).and_then(|name| world.run(&name)).map(|(_, run)| run);
-        let Some(run) = run.filter(|run| run.ended_at.is_some_and(|ended| ended <= ready)) else {
+        let found = run_name(named).and_then(|name| world.run(&name));
+        let Some((meeting, run)) = found.filter(|(_, run)| run.ended_at.is_some_and(|ended| ended <= ready)) else {
             return no_meeting(named);
         };
         let with_registrants = parameters.get("include_fields").is_some_and(|fields| fields == "registrant_id");
-        let lines: Vec<Value> = run.stays.iter().map(|stay| line(run, stay, with_registrants)).collect();
+        let lines: Vec<Value> =
+            run.stays.iter().map(|stay| line(&meeting.host_id, (run, stay), with_registrants)).collect();
         page("participants", &lines, parameters)
     }
 }
 
 /// One stay, as reports tell it.
-fn line(run: &Run, stay: &Stay, with_registrants: bool) -> Value {
+fn line(host_id: &str, (run, stay): (&Run, &Stay), with_registrants: bool) -> Value {
     let visitor = &stay.visitor;
-    let id = if visitor.host { USER_ID } else { &visitor.id };
+    let id = if visitor.host { host_id } else { &visitor.id };
     let left_at = stay.left_at.or(run.ended_at).unwrap_or(stay.joined_at);
     let mut told = json!({
         "id": id, "user_id": stay.user_id, "name": visitor.user_name, "user_email": visitor.email,

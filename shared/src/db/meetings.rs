@@ -78,6 +78,39 @@ pub async fn claim(connection: &mut PgConnection, session: &Session, lease: Dura
     }
 }
 
+/// Chooses where a claimed meeting is to be made: where the fewest classes overlap with this one, the first of those. A choice
+/// that was made before stays. Two at once choose one after the other.
+pub async fn share_out(
+    connection: &mut PgConnection,
+    id: MeetingId,
+    session: &Session,
+    servers: &[String],
+) -> sqlx::Result<Option<String>> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('share-out:' || $1::text, 0))")
+        .bind(session.provider_config_id)
+        .execute(&mut *connection)
+        .await?;
+    // A live class is as long as it takes.
+    sqlx::query_scalar(
+        "update meetings set server = coalesce(server, ( \
+             select one.server from unnest($4::text[]) with ordinality as one (server, place) \
+             order by (select count(*) from meetings m join sessions s on s.id = m.session_id \
+                 where m.provider_config_id = $3 and m.server = one.server and m.ended_at is null and m.id <> $1 \
+                   and s.status in ('scheduled', 'live') and s.starts_at < $6 \
+                   and (s.ends_at > $5 or (s.status = 'live' and now() > $5))), place \
+             limit 1)) \
+         where id = $1 and session_id = $2 returning server",
+    )
+    .bind(id)
+    .bind(session.id)
+    .bind(session.provider_config_id)
+    .bind(servers)
+    .bind(session.starts_at)
+    .bind(session.ends_at)
+    .fetch_one(connection)
+    .await
+}
+
 /// The session's meeting that is not over.
 pub async fn find_open<'e>(executor: impl PgExecutor<'e>, session: SessionId) -> sqlx::Result<Option<StoredMeeting>> {
     sqlx::query_as(AssertSqlSafe(format!("select {COLUMNS} from meetings where session_id = $1 and ended_at is null")))

@@ -47,6 +47,8 @@ pub struct NewMeeting<'a> {
     pub timezone: &'a str,
     /// Whether moderators may record.
     pub recording: bool,
+    /// Where it is to be made, where there are several: a host at Zoom.
+    pub server: Option<&'a str>,
     /// Somebody may have made it before, and died before they could say so.
     pub tried_before: bool,
 }
@@ -62,6 +64,7 @@ impl<'a> NewMeeting<'a> {
             ends_at: session.ends_at,
             timezone: &session.timezone,
             recording: session.recording_enabled,
+            server: None,
             tried_before,
         }
     }

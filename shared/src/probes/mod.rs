@@ -19,7 +19,7 @@ mod zoom;
 
 /// For a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// For a request with its answer. A probe makes two at most.
+/// For a request with its answer. A probe makes two, at Zoom one more for each user.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// So much of an answer is read.
 const MOST_BYTES: usize = 64 * 1024;

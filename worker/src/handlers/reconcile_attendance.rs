@@ -85,15 +85,23 @@ async fn account(row: &StoredMeeting, state: &State, ctx: &Ctx) -> Result<Option
     let mut tx = ctx.begin(state).await?;
     let Some(providers) = state.providers_of(&mut tx, config).await? else { return Ok(None) };
     tx.rollback().await?;
-    at_zoom(providers.zoom()?, *meeting, state).await.map(Some)
+    at_zoom(providers.zoom()?, (*meeting, row.server.as_deref()), state).await.map(Some)
 }
 
-async fn at_zoom(zoom: &Zoom, meeting: ZoomMeeting, state: &State) -> Result<Account, JobError> {
+async fn at_zoom(
+    zoom: &Zoom,
+    (meeting, host): (ZoomMeeting, Option<&str>),
+    state: &State,
+) -> Result<Account, JobError> {
     let api = state.meetings.zoom();
     let mut account = Account { stays: Vec::new(), files: Vec::new(), incomplete: false };
     let runs = api.runs(zoom, meeting).await.map_err(asked)?;
     // It only makes the host known; an app that may not read users does without.
-    let host_id = if runs.is_empty() { None } else { api.user_id(zoom).await.ok() };
+    let host = host.or(zoom.user_ids.first().map(String::as_str)).filter(|_| !runs.is_empty());
+    let host_id = match host {
+        Some(host) => api.user_id(zoom, host).await.ok(),
+        None => None,
+    };
     for uuid in &runs {
         match api.report(zoom, uuid, host_id.as_deref()).await.map_err(asked)? {
             Report::Stays(stays) => account.stays.extend(stays),

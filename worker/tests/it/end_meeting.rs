@@ -46,6 +46,7 @@ async fn make(worker: &TestWorker, server: &BigBlueButton, room: &str) {
         ends_at: worker.now(),
         timezone: "UTC",
         recording: false,
+        server: None,
         tried_before: false,
     };
     worker

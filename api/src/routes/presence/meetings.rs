@@ -92,8 +92,8 @@ async fn find_or_make(
         Claimed::ToMake { meeting, tried_before } => (meeting, tried_before),
         Claimed::Known(id, meeting) => return Ok((id, meeting)),
     };
-    let session = &anew(state, caller, session).await?;
-    let new = NewMeeting::of(session, tried_before);
+    let (session, host) = &anew(state, caller, (session, claimed.id), server.0).await?;
+    let new = NewMeeting { server: host.as_deref(), ..NewMeeting::of(session, tried_before) };
     match state.meetings.make(server, &new, deadline).await {
         Ok(meeting) => {
             keep(state, caller, &claimed, (&session.room, &meeting)).await?;
@@ -107,15 +107,22 @@ async fn find_or_make(
 }
 
 /// The session as it is after the claim, where the meeting will not be asked for again: what is changed from here on is told
-/// by a job, which waits until the meeting is there.
-async fn anew(state: &AppState, caller: &Caller, session: &Session) -> Result<Session> {
+/// by a job, which waits until the meeting is there. And which of several hosts is to have it.
+async fn anew(
+    state: &AppState,
+    caller: &Caller,
+    (session, claimed): (&Session, MeetingId),
+    providers: &Providers,
+) -> Result<(Session, Option<String>)> {
     if !session.provider.makes_meetings_once() {
-        return Ok(session.clone());
+        return Ok((session.clone(), None));
     }
+    let hosts = providers.zoom().map(|zoom| zoom.user_ids.clone()).unwrap_or_default();
     let mut tx = state.begin_alone(caller, Some(session.tenant_id)).await?;
-    let found = sessions::find(&mut *tx, session.id).await?;
+    let found = sessions::find(&mut *tx, session.id).await?.ok_or_else(|| not_found("session"))?;
+    let host = meetings::share_out(&mut tx, claimed, &found, &hosts).await?;
     tx.commit().await?;
-    found.ok_or_else(|| not_found("session").into())
+    Ok((found, host))
 }
 
 enum Claimed {

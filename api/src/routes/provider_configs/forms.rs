@@ -94,7 +94,7 @@ fn property(field: &Field) -> RefOr<Schema> {
             .examples([field.example])
             .into(),
         Form::Word(words) => text().enum_values(Some(words.to_vec())).description(Some(field.about)).into(),
-        Form::Hosts => ArrayBuilder::new()
+        Form::Hosts | Form::Lines => ArrayBuilder::new()
             .items(text().min_length(Some(1)).pattern(Some(LINE)))
             .max_items(Some(MOST_HOSTS))
             .description(Some(field.about))
@@ -150,7 +150,11 @@ mod tests {
         for kind in ProviderKind::ALL {
             let mut example = json!({});
             for field in fields(kind) {
-                let value = if field.form == Form::Hosts { json!([field.example]) } else { field.example.into() };
+                let value = if matches!(field.form, Form::Hosts | Form::Lines) {
+                    json!([field.example])
+                } else {
+                    field.example.into()
+                };
                 example[field.name] = value;
             }
             assert!(settings(kind).is_valid(&example), "{example}");

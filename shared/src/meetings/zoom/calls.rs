@@ -206,7 +206,7 @@ fn trouble(status: StatusCode) -> MeetingError {
 }
 
 pub fn no_user() -> MeetingError {
-    MeetingError::Refused("Zoom knows no user of user_id".into())
+    MeetingError::Refused("Zoom knows no such user as user_id or further_user_ids name".into())
 }
 
 pub fn not_zoom(what: &str) -> MeetingError {

@@ -76,7 +76,8 @@ impl ZoomApi {
             return Ok(found);
         }
         let body = zoom.meeting(&plan(new), Clock::System.now());
-        let path = format!("users/{}/meetings", zoom::in_path(&zoom.user_id));
+        let user = new.server.or(zoom.user_ids.first().map(String::as_str)).unwrap_or_default();
+        let path = format!("users/{}/meetings", zoom::in_path(user));
         let call = Call { name: "create", method: Method::POST, path, body: Some(&body) };
         // 404: it is the user that is not there.
         let made = self.call(zoom, call).await.map_err(|error| match error {
@@ -86,9 +87,18 @@ impl ZoomApi {
         number(&made)
     }
 
-    /// The meeting of a room among those of the user.
+    /// The meeting of a room among those of all users.
     pub async fn find(&self, zoom: &Zoom, room: &str) -> Result<Option<ZoomMeeting>, MeetingError> {
-        let path = format!("users/{}/meetings", zoom::in_path(&zoom.user_id));
+        for user in &zoom.user_ids {
+            if let Some(found) = self.find_of(zoom, user, room).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn find_of(&self, zoom: &Zoom, user: &str, room: &str) -> Result<Option<ZoomMeeting>, MeetingError> {
+        let path = format!("users/{}/meetings", zoom::in_path(user));
         let mut next = String::new();
         for _ in 0..MOST_PAGES {
             let page = self.page(zoom, "list", &path, &[("type", "scheduled")], &next).await?;
@@ -134,11 +144,14 @@ impl ZoomApi {
     pub async fn update(&self, zoom: &Zoom, meeting: ZoomMeeting, new: &NewMeeting<'_>) -> Result<(), MeetingError> {
         let now = Clock::System.now();
         let mut body = zoom.meeting(&plan(new), now);
-        if new.starts_at <= now
-            && let Some(body) = body.as_object_mut()
-        {
-            // It goes on, or is about to: its beginning is not moved.
-            body.remove("start_time");
+        if let Some(body) = body.as_object_mut() {
+            // How people are registered stays: they have their links.
+            let recording = body["settings"]["auto_recording"].take();
+            body.insert("settings".into(), json!({"auto_recording": recording}));
+            if new.starts_at <= now {
+                // It goes on, or is about to: its beginning is not moved.
+                body.remove("start_time");
+            }
         }
         let path = format!("meetings/{}", meeting.number);
         self.call(zoom, Call { name: "update", method: Method::PATCH, path, body: Some(&body) }).await.map(drop)
@@ -165,9 +178,9 @@ impl ZoomApi {
         }
     }
 
-    /// Who the user is, by Zoom's id.
-    pub async fn user_id(&self, zoom: &Zoom) -> Result<String, MeetingError> {
-        let path = format!("users/{}", zoom::in_path(&zoom.user_id));
+    /// Who a user is, by Zoom's id.
+    pub async fn user_id(&self, zoom: &Zoom, user: &str) -> Result<String, MeetingError> {
+        let path = format!("users/{}", zoom::in_path(user));
         let told = self.call(zoom, get("user", path)).await.map_err(|error| match error {
             MeetingError::Gone => no_user(),
             other => other,

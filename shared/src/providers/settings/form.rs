@@ -34,6 +34,8 @@ pub enum Form {
     BbbUrl,
     /// A JaaS AppID.
     JaasAppId,
+    /// Some lines of text.
+    Lines,
     /// Some hosts.
     Hosts,
     /// One of these.
@@ -87,6 +89,12 @@ const ZOOM: &[Field] = &[
     required("account_id", Form::Line, "AbCdEfGhIjKlMnOpQrStUv", "Account of the server-to-server OAuth app."),
     required("client_id", Form::Line, "AbCdEfGhIjKlMnOpQrStUv", "Client id of that app."),
     required("user_id", Form::Line, "classes@example.org", "Id or mail address of the user whose meetings they are."),
+    optional(
+        "further_user_ids",
+        Form::Lines,
+        "classes-2@example.org",
+        "Further users: each hosts one meeting at a time, and classes that overlap are shared out among all of them.",
+    ),
     optional(
         "registration",
         Form::Word(&["on", "off"]),
@@ -177,7 +185,7 @@ fn text_fault(form: Form, text: &str) -> Option<&'static str> {
         Form::Host => jitsi::origin(text).is_some(),
         Form::BbbUrl => bbb::api_base(text).is_some(),
         Form::JaasAppId => jaas::is_app_id(text),
-        Form::Line | Form::Hosts | Form::Word(_) => true,
+        Form::Line | Form::Lines | Form::Hosts | Form::Word(_) => true,
     };
     (!right).then_some(match form {
         Form::BbbUrl => "is no address such as https://bbb.example.org/bigbluebutton/",

@@ -63,6 +63,8 @@ pub struct ZoomSettings {
     pub account_id: String,
     pub client_id: String,
     pub user_id: String,
+    #[serde(default)]
+    pub further_user_ids: Vec<String>,
     #[serde(default = "on")]
     pub registration: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -38,8 +38,8 @@ pub struct Zoom {
     pub account_id: String,
     pub client_id: String,
     pub client_secret: Secret,
-    /// Id or mail address of the host.
-    pub user_id: String,
+    /// Ids or mail addresses of the hosts. Never empty.
+    pub user_ids: Vec<String>,
     /// Whether people get links of their own.
     pub registration: bool,
     sdk: Option<(String, Secret)>,
@@ -86,7 +86,7 @@ impl Zoom {
             account_id: settings.account_id.trim().to_owned(),
             client_id: settings.client_id.trim().to_owned(),
             client_secret: Secret::new(client_secret),
-            user_id: settings.user_id.trim().to_owned(),
+            user_ids: users(settings),
             registration: settings.registration == "on",
             sdk: sdk_key.map(|key| (key, Secret::new(sdk_secret))),
         })
@@ -164,6 +164,18 @@ impl Zoom {
     pub fn is_of_room(meeting: &Value, room: &str) -> bool {
         text(meeting, "agenda").is_some_and(|agenda| agenda.split_whitespace().next() == Some(room))
     }
+}
+
+/// The first, then the further ones; each once.
+pub fn users(settings: &ZoomSettings) -> Vec<String> {
+    let mut users: Vec<String> = Vec::new();
+    for user in [&settings.user_id].into_iter().chain(&settings.further_user_ids) {
+        let user = user.trim();
+        if !user.is_empty() && !users.iter().any(|known| known == user) {
+            users.push(user.to_owned());
+        }
+    }
+    users
 }
 
 /// For a registration. `address` is where nobody is written to.
