@@ -264,12 +264,18 @@ async fn nobody_waits_long_for_a_zoom_that_is_slow_or_refuses() {
 #[tokio::test]
 async fn without_registration_all_but_the_host_have_one_link() {
     let zoom = zoom().await;
-    let (app, _) = app(&zoom, json!({"registration": "off"})).await;
+    let (app, config) = app(&zoom, json!({"registration": "off"})).await;
     let session = app.live(json!({})).await;
     let (ali, veli) = (joined(app.student("ali"), &session).await, joined(app.student("veli"), &session).await);
     assert_eq!(link(&ali), link(&veli));
     assert_eq!((zoom.count("register", 201), &ali["token"]), (0, &json!("")));
     assert!(link(&joined(app.teacher(), &session).await).contains("/s/"));
+    // A change is for meetings that are made from now on.
+    let on = json!({"settings": {"registration": "on"}});
+    app.admin().patch(&config_path(&config, ""), &on).await.expect(StatusCode::OK);
+    assert_eq!(link(&joined(app.student("can"), &session).await), link(&ali));
+    let new = app.live(json!({})).await;
+    assert_ne!(link(&joined(app.student("ali"), &new).await), link(&joined(app.student("veli"), &new).await));
 }
 
 #[tokio::test]

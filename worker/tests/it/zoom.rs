@@ -106,7 +106,7 @@ impl Stage {
         let zoom = self.providers.zoom().unwrap();
         let address = format!("{person}@registrants.example.com");
         let api = self.worker.state().meetings.zoom();
-        let made = api.register(zoom, ZoomMeeting { number }, (person, &address)).await.unwrap();
+        let made = api.register(zoom, ZoomMeeting { number, registers: true }, (person, &address)).await.unwrap();
         let link = Sealed { key_id: "test".into(), ciphertext: vec![0; 28] };
         let of = (self.worker.tenant, row.id);
         meeting_registrants::put(self.worker.db(), of, person, (&made.registrant_id, &link)).await.unwrap();

@@ -62,7 +62,7 @@ pub async fn link(
     let api = state.meetings.zoom();
     let link = match part {
         Part::Host => guarded(state, opened, deadline, api.host_link(zoom, *meeting)).await?,
-        _ if zoom.registration => registered(state, caller, (session, opened, zoom), (id, *meeting), deadline).await?,
+        _ if meeting.registers => registered(state, caller, (session, opened, zoom), (id, *meeting), deadline).await?,
         _ => guarded(state, opened, deadline, api.guest_link(zoom, *meeting)).await?,
     };
     Ok(Some(link))

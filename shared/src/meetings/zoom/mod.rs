@@ -84,7 +84,7 @@ impl ZoomApi {
             MeetingError::Gone => no_user(),
             other => other,
         })?;
-        number(&made)
+        number(zoom, &made)
     }
 
     /// The meeting of a room among those of all users.
@@ -104,7 +104,7 @@ impl ZoomApi {
             let page = self.page(zoom, "list", &path, &[("type", "scheduled")], &next).await?;
             let lines = page["meetings"].as_array().into_iter().flatten();
             if let Some(found) = lines.into_iter().find(|line| Zoom::is_of_room(line, room)) {
-                return number(found).map(Some);
+                return number(zoom, found).map(Some);
             }
             let Some(token) = more(&page) else { break };
             next = token;
@@ -263,8 +263,9 @@ fn plan<'a>(new: &NewMeeting<'a>) -> Plan<'a> {
     }
 }
 
-fn number(told: &Value) -> Result<ZoomMeeting, MeetingError> {
-    zoom::meeting_number(told).map(|number| ZoomMeeting { number }).ok_or_else(|| not_zoom("it tells no meeting"))
+fn number(zoom: &Zoom, told: &Value) -> Result<ZoomMeeting, MeetingError> {
+    let number = zoom::meeting_number(told).ok_or_else(|| not_zoom("it tells no meeting"))?;
+    Ok(ZoomMeeting { number, registers: zoom.registration })
 }
 
 /// Where the next page begins.

@@ -44,8 +44,8 @@ fn numbers_are_larger_than_32_bits_and_may_be_texts() {
     for wrong in [json!({}), json!({"id": -1}), json!({"id": "x"}), json!({"id": 1.5}), json!([])] {
         assert_eq!(zoom::meeting_number(&wrong), None, "{wrong}");
     }
-    let stored = json!({"provider": "zoom", "number": 81_234_567_890_i64});
-    let meeting = Meeting::Zoom(ZoomMeeting { number: 81_234_567_890 });
+    let stored = json!({"provider": "zoom", "number": 81_234_567_890_i64, "registers": true});
+    let meeting = Meeting::Zoom(ZoomMeeting { number: 81_234_567_890, registers: true });
     assert_eq!(serde_json::to_value(&meeting).unwrap(), stored);
     assert_eq!(meeting.external_id(ROOM), "81234567890");
 }
@@ -83,7 +83,7 @@ fn people_are_registered_by_name_and_an_address_that_is_theirs_alone() {
 #[test]
 fn a_page_of_our_own_is_let_in_as_zoom_s_sample_does_it() {
     let providers = Providers::of(&configured());
-    let meeting = Meeting::Zoom(ZoomMeeting { number: 81_234_567_890 });
+    let meeting = Meeting::Zoom(ZoomMeeting { number: 81_234_567_890, registers: true });
     let link = Secret::new("https://zoom.us/w/81234567890?tk=t");
     let request = |part, expires_at| JoinRequest {
         kind: ProviderKind::Zoom,

@@ -63,6 +63,8 @@ pub struct Plan<'a> {
 pub struct ZoomMeeting {
     /// More than 32 bits hold.
     pub number: i64,
+    /// Whether people are registered for it, as the account was configured when it was made.
+    pub registers: bool,
 }
 
 /// Somebody's own way in.
