@@ -250,6 +250,7 @@ impl Server {
                     return refusal(400, 3002, "Sorry, you cannot delete this meeting since it's in progress.");
                 }
                 if let Some(meeting) = world.meetings.remove(&number) {
+                    world.outbox.push(("meeting.deleted", meeting.object(&meeting.uuid, true), Value::Null));
                     world.deleted.insert(number, meeting);
                 }
                 (204, Value::Null)

@@ -196,6 +196,16 @@ pub async fn release<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::
     Ok(())
 }
 
+/// The session's meeting of this name is over, if it is still the one that is joined.
+pub async fn end_of<'e>(executor: impl PgExecutor<'e>, session: SessionId, external_id: &str) -> sqlx::Result<()> {
+    sqlx::query("update meetings set ended_at = now() where session_id = $1 and external_id = $2 and ended_at is null")
+        .bind(session)
+        .bind(external_id)
+        .execute(executor)
+        .await?;
+    Ok(())
+}
+
 /// It is over.
 pub async fn end<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Result<()> {
     sqlx::query("update meetings set ended_at = now() where id = $1 and ended_at is null")

@@ -95,6 +95,8 @@ pub enum EventKind {
         person: Option<String>,
         name: String,
     },
+    /// Somebody has deleted the meeting at the provider: links into it lead nowhere.
+    MeetingDeleted,
     RecordingStarted,
     RecordingEnded,
     RecordingUploaded {

@@ -119,6 +119,8 @@ async fn apply(
             see(tx, &session, left).await?;
         }
         EventKind::RoomDestroyed { occupants } => close_room(tx, &session, occupants, event).await?,
+        // The next join makes another one.
+        EventKind::MeetingDeleted => meetings::end_of(&mut **tx, session.id, &event.room).await?,
         EventKind::RecordingStarted => {
             let deadline = at.max(session.ends_at) + TimeDelta::hours(recordings::DEADLINE_HOURS);
             recordings::expect(&mut **tx, &session, deadline).await?;

@@ -327,6 +327,30 @@ async fn a_session_that_ends_ends_its_meeting_and_one_that_is_called_off_takes_i
 }
 
 #[tokio::test]
+async fn a_meeting_that_somebody_has_deleted_is_not_joined_any_more() {
+    let stage = Stage::new().await;
+    let session = stage.session(TimeDelta::minutes(5)).await;
+    let number = stage.make(session).await;
+    let api = stage.worker.state().meetings.zoom();
+    // As somebody does in Zoom's own pages.
+    let meeting = ZoomMeeting { number, registers: true };
+    api.end(stage.providers.zoom().unwrap(), meeting, true).await.unwrap();
+    eventually("the event", || async { !stage.zoom.deliveries().is_empty() }).await;
+    for event in stage.sent(&mut 0) {
+        assert_eq!(event["event"], "meeting.deleted");
+        stage.process(&event).await;
+    }
+    assert!(meetings::find_open(stage.worker.db(), session).await.unwrap().is_none());
+    // Told late, it is not the next one that goes.
+    let next = stage.make(session).await;
+    assert_ne!(next, number);
+    for event in stage.sent(&mut 0) {
+        stage.process(&event).await;
+    }
+    assert!(meetings::find_open(stage.worker.db(), session).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_meeting_that_nobody_could_write_down_is_found_by_its_room() {
     let stage = Stage::new().await;
     let zoom = stage.providers.zoom().unwrap();

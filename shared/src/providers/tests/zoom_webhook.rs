@@ -193,6 +193,14 @@ fn a_meeting_begins_and_ends_whatever_its_number_is_written_as() {
 }
 
 #[test]
+fn a_deletion_is_told_and_one_of_something_else_is_not() {
+    let object = json!({"uuid": "u==", "id": 81_234_567_890_i64, "host_id": "h", "topic": "Algebra", "type": 2});
+    let deleted = one(&event("meeting.deleted", object.clone()));
+    assert_eq!((deleted.room.as_str(), deleted.kind), ("81234567890", EventKind::MeetingDeleted));
+    assert_eq!(one(&event("meeting.updated", object)).kind, EventKind::Other);
+}
+
+#[test]
 fn files_of_a_recording_are_events_of_their_own_without_any_token() {
     let file = |id: &str, kind: &str, more: Value| {
         let mut file = json!({

@@ -169,6 +169,7 @@ fn kind(event: &str, object: &Value) -> Option<(EventKind, Option<DateTime<Utc>>
             Some((EventKind::RoomCreated { meeting_id: text(object, "uuid") }, moment(object, "start_time")))
         }
         "meeting.ended" => Some((EventKind::RoomDestroyed { occupants: Vec::new() }, moment(object, "end_time"))),
+        "meeting.deleted" => Some((EventKind::MeetingDeleted, None)),
         "meeting.participant_joined" => joined(main(), "join_time"),
         "meeting.participant_left" => left(main(), "leave_time"),
         "meeting.participant_put_in_waiting_room" => left(main(), "date_time"),
