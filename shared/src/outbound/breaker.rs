@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(course.left_alone(), 2 * SHORTEST);
         course.now += 2 * SHORTEST;
         // Whoever tried it went away without a word.
-        drop(course.ask().unwrap());
+        let _ = course.ask().unwrap();
         assert_eq!(course.left_alone(), LIMIT);
         course.now += LIMIT;
         course.ask().unwrap().answered();
