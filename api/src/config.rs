@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args, Parser};
 use shared::config::{
     AuthConfig, DatabaseConfig, OutboundConfig, ProvidersConfig, RedisConfig, SecretsConfig, TelemetryConfig,
+    ZoomConfig,
 };
 
 use crate::rates::RateSetting;
@@ -64,10 +65,6 @@ pub struct Config {
     #[arg(long, env = "CORS_ORIGINS", value_delimiter = ',')]
     pub cors_origins: Vec<String>,
 
-    /// Where Zoom gives out tokens of server-to-server OAuth apps.
-    #[arg(long, env = "ZOOM_OAUTH_URL", default_value = "https://zoom.us/oauth/token")]
-    pub zoom_oauth_url: url::Url,
-
     /// Seconds that running requests have to finish after SIGTERM.
     #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 25)]
     pub shutdown_grace: u64,
@@ -84,6 +81,8 @@ pub struct Config {
     pub redis: RedisConfig,
     #[command(flatten)]
     pub providers: ProvidersConfig,
+    #[command(flatten)]
+    pub zoom: ZoomConfig,
     #[command(flatten)]
     pub secrets: SecretsConfig,
     #[command(flatten)]

@@ -25,3 +25,4 @@ mod smtp_session;
 mod supervision;
 pub mod system;
 pub mod testing;
+pub mod zoom;

@@ -19,6 +19,9 @@ pub(crate) struct Secrets {
     pub jaas_webhook: String,
     /// Of the stand-in for BigBlueButton.
     pub bbb: String,
+    /// Of the stand-in for Zoom: the app's, and that of its webhooks.
+    pub zoom: String,
+    pub zoom_webhook: String,
     /// `SECRETS_KEYS`.
     pub keys: String,
 }
@@ -51,6 +54,8 @@ impl Secrets {
             jitsi_webhook: secret("jitsi-webhook", "")?,
             jaas_webhook: secret("jaas-webhook", "whsec_")?,
             bbb: secret("bbb", "")?,
+            zoom: secret("zoom", "")?,
+            zoom_webhook: secret("zoom-webhook", "")?,
             keys: secret("keys", "sandbox:")?,
         })
     }

@@ -25,6 +25,7 @@ The live-session service is ready.
   API docs     {api}/docs
   health       {api}/api/v1/live-sessions/ops/
   mailbox      {mailbox} (as JSON: {mailbox}/api/messages)
+  Zoom         {zoom} (a stand-in; what it can do: docs/PROVIDERS.md)
   S3           {s3} (bucket {bucket})
   Postgres     {database}
   Redis        {redis}
@@ -51,6 +52,7 @@ Or let it be shown, where you started this:
 Ctrl-C ends everything.
 "#,
         mailbox = system.var("MAILBOX_URL"),
+        zoom = system.var("ZOOM_URL"),
         s3 = system.var("S3_ENDPOINT"),
         bucket = system.var("S3_BUCKET"),
         database = system.var("DATABASE_URL"),

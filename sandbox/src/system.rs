@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use shared::{clock::Clock, config::DatabaseConfig, db};
+use shared::{clock::Clock, config::DatabaseConfig, db, domain::ids::ProviderConfigId};
 
 use crate::{
     bigbluebutton::BigBlueButton,
@@ -23,6 +23,7 @@ use crate::{
     services::{Launcher, OnServiceLine, Service, Supervised},
     smtp::{SmtpSettings, SmtpSink},
     supervision,
+    zoom::{self, Account, Zoom},
 };
 
 const BUCKET: &str = "recordings";
@@ -56,6 +57,7 @@ pub struct System {
     pub smtp: SmtpSink,
     pub recording_host: RecordingHost,
     pub bigbluebutton: BigBlueButton,
+    pub zoom: Zoom,
     pub api: Supervised,
     pub workers: Vec<Supervised>,
     pub scheduler: Supervised,
@@ -88,22 +90,26 @@ impl System {
         let (postgres_dir, redis_dir, s3_dir) = (dir.join("postgres"), dir.join("redis"), dir.join("s3"));
         let smtp = SmtpSettings { dir: Some(dir.join("mails")), ..SmtpSettings::default() };
         let secrets = Secrets::load_or_make(&dir.join("secrets"))?;
-        let (postgres, redis, s3, smtp, recording_host, bigbluebutton) = tokio::try_join!(
+        let account = Account::new(&secrets.zoom, &secrets.zoom_webhook);
+        let (postgres, redis, s3, smtp, recording_host, bigbluebutton, zoom) = tokio::try_join!(
             progress.step("Postgres", Postgres::start(&postgres_dir, None, options.durability)),
             progress.step("Redis", Redis::start(&redis_dir, None, persistence)),
             progress.step("object store (S3)", S3::start(&s3_dir, None)),
             progress.step("mailbox (SMTP)", SmtpSink::start(smtp)),
             progress.step("recording host", RecordingHost::start(None)),
             progress.step("stand-in for BigBlueButton", BigBlueButton::start(None, &secrets.bbb)),
+            progress.step("stand-in for Zoom", Zoom::start(None, account)),
         )?;
         s3.create_bucket(BUCKET)?;
 
-        progress.step("database and demo tenant", prepare_database(&postgres)).await?;
+        let prepared = prepare_database(&postgres, &secrets, &zoom);
+        let zoom_config = progress.step("database and demo tenant", prepared).await?;
 
         let ports = Ports { api: options.port.map_or_else(free_port, Ok)?, scheduler: free_port()? };
         let mut env = environment(&postgres, &redis, &s3, &smtp, &recording_host, &secrets, &ports)?;
         env.insert("BBB_SERVER_URL".to_owned(), bigbluebutton.url());
         env.insert("BBB_SHARED_SECRET".to_owned(), bigbluebutton.secret().to_owned());
+        env.extend(zoom::demo::environment(&zoom));
         env.extend(options.env);
         private::write_env(&dir.join("env"), &env)?;
 
@@ -121,7 +127,8 @@ impl System {
             progress.step("worker", worker.ready()).await?;
         }
         progress.step("scheduler", scheduler.ready()).await?;
-        Ok(Self { postgres, redis, s3, smtp, recording_host, bigbluebutton, api, workers, scheduler, env, dir })
+        zoom.set_webhook(&format!("http://127.0.0.1:{}/api/v1/live-sessions/webhooks/zoom/{zoom_config}/", ports.api));
+        Ok(Self { postgres, redis, s3, smtp, recording_host, bigbluebutton, zoom, api, workers, scheduler, env, dir })
     }
 
     /// A value of the environment.
@@ -174,14 +181,15 @@ fn start_service(
     Supervised::start(launcher, service)
 }
 
-async fn prepare_database(postgres: &Postgres) -> anyhow::Result<()> {
+async fn prepare_database(postgres: &Postgres, secrets: &Secrets, zoom: &Zoom) -> anyhow::Result<ProviderConfigId> {
     postgres.create_database(DATABASE).await?;
     let config = DatabaseConfig { database_url: postgres.url(DATABASE), database_pool: 2 };
     db::migrate(&config).await?;
     let pool = db::connect(&config, "sandbox").await?;
     people::seed(&pool).await?;
+    let config = zoom::demo::configure(&pool, TENANT, &secrets.keys, zoom).await?;
     pool.close().await;
-    Ok(())
+    Ok(config)
 }
 
 fn environment(

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use clap::{Args, Parser};
 use shared::{
-    config::{DatabaseConfig, OutboundConfig, ProvidersConfig, RedisConfig, SecretsConfig, TelemetryConfig},
+    config::{
+        DatabaseConfig, OutboundConfig, ProvidersConfig, RedisConfig, SecretsConfig, TelemetryConfig, ZoomConfig,
+    },
     jobs::Queue,
 };
 
@@ -66,6 +68,8 @@ pub struct Config {
     pub redis: RedisConfig,
     #[command(flatten)]
     pub providers: ProvidersConfig,
+    #[command(flatten)]
+    pub zoom: ZoomConfig,
     #[command(flatten)]
     pub outbound: OutboundConfig,
     #[command(flatten)]

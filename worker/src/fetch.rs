@@ -16,8 +16,10 @@ use reqwest::{
 };
 use shared::{
     config::{OutboundConfig, ProvidersConfig},
+    meetings::{MeetingError, zoom::ZoomApi},
     outbound::{self, Outbound, Rule},
-    providers::settings::Settings,
+    providers::{settings::Settings, zoom::Zoom},
+    secrets::Secret,
 };
 use url::Url;
 
@@ -64,6 +66,7 @@ pub struct Fetcher {
     environment: Source,
     /// Where tenants say the address.
     configured: Outbound,
+    zoom: ZoomApi,
 }
 
 /// Where a recording may come from.
@@ -71,44 +74,85 @@ pub struct Fetcher {
 pub struct Source {
     outbound: Outbound,
     hosts: AllowedHosts,
+    api: ZoomApi,
+    /// The account whose files they are: Zoom gives them to those who show a token.
+    zoom: Option<Zoom>,
 }
 
 impl Fetcher {
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(config: &ProvidersConfig, outbound: OutboundConfig) -> reqwest::Result<Self> {
+    pub fn new(config: &ProvidersConfig, outbound: OutboundConfig, zoom: ZoomApi) -> reqwest::Result<Self> {
         let client =
             |allow_private, setting| Outbound::new(Rule { allow_private, setting }, CONNECT_TIMEOUT, READ_TIMEOUT);
         let environment = Source {
             outbound: client(config.recording_allow_private, "RECORDING_ALLOW_PRIVATE")?,
             hosts: AllowedHosts::of_environment(config),
+            api: zoom.clone(),
+            zoom: None,
         };
         let allow_private = outbound.provider_configs_allow_private;
-        Ok(Self { environment, configured: client(allow_private, "PROVIDER_CONFIGS_ALLOW_PRIVATE")? })
+        Ok(Self { environment, configured: client(allow_private, "PROVIDER_CONFIGS_ALLOW_PRIVATE")?, zoom })
     }
 
     /// Where the recordings of a tenant's configuration may come from; without one, those of the environment's provider.
     pub fn source(&self, settings: Option<&Settings>) -> Source {
         match settings {
             None => self.environment.clone(),
-            Some(settings) => Source { outbound: self.configured.clone(), hosts: AllowedHosts::of_settings(settings) },
+            Some(settings) => Source {
+                outbound: self.configured.clone(),
+                hosts: AllowedHosts::of_settings(settings),
+                api: self.zoom.clone(),
+                zoom: None,
+            },
         }
     }
 }
 
 impl Source {
+    /// The same, for files of this account.
+    pub fn of_zoom(self, zoom: Option<Zoom>) -> Self {
+        Self { zoom, ..self }
+    }
+
     /// Asks for the file. The answer is 200, or 206 where `resume` was given and the provider goes on from there; its body
     /// is not read yet.
     ///
     /// # Errors
     /// Any other answer, or none.
     pub async fn get(&self, url: &str, resume: Option<&Resume>, now: DateTime<Utc>) -> Result<Response, FetchError> {
+        let Some(zoom) = &self.zoom else { return self.follow(url, None, resume, now).await };
+        let token = self.api.token(zoom, None).await.map_err(no_token)?;
+        let answer = self.follow(url, Some(&token.text), resume, now).await;
+        if !is_refusal(&answer) {
+            return answer;
+        }
+        // Run out sooner than it said, or taken back. Who is refused is shown a page for signing in.
+        let token = self.api.token(zoom, Some(&token)).await.map_err(no_token)?;
+        self.follow(url, Some(&token.text), resume, now).await
+    }
+
+    /// Follows redirects, and shows `token` to the first host alone, if that is Zoom's own: not where it leads.
+    async fn follow(
+        &self,
+        url: &str,
+        token: Option<&Secret>,
+        resume: Option<&Resume>,
+        now: DateTime<Utc>,
+    ) -> Result<Response, FetchError> {
         let mut url = Url::parse(url).map_err(|e| FetchError::NotAllowed(format!("the address is faulty: {e}")))?;
+        let first = url.origin();
         for _ in 0..=MAX_REDIRECTS {
-            self.hosts.check(&url)?;
+            let is_zooms = self.zoom.is_some() && self.api.serves(&url);
+            if !is_zooms {
+                self.hosts.check(&url)?;
+            }
             self.outbound.check(&url).map_err(|e| FetchError::NotAllowed(e.to_string()))?;
             // No compression: sizes and ranges are those of the file.
             let mut request = self.outbound.client().get(url.clone()).header(header::ACCEPT_ENCODING, "identity");
+            if let Some(token) = token.filter(|_| is_zooms && url.origin() == first) {
+                request = request.bearer_auth(token.expose());
+            }
             if let Some(resume) = resume {
                 request = request
                     .header(header::RANGE, format!("bytes={}-", resume.from))
@@ -138,6 +182,27 @@ pub fn failed(error: &reqwest::Error) -> FetchError {
         FetchError::NotAllowed(causes)
     } else {
         FetchError::Failed(format!("{what}: {causes}"))
+    }
+}
+
+fn is_refusal(answer: &Result<Response, FetchError>) -> bool {
+    match answer {
+        Ok(response) => is_page(response.headers()),
+        Err(error) => matches!(error, FetchError::Refused(401 | 403)),
+    }
+}
+
+/// Whether it is a web page, which no recording is.
+pub fn is_page(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(media.as_str(), "text/html" | "application/xhtml+xml")
+}
+
+fn no_token(error: MeetingError) -> FetchError {
+    match error {
+        MeetingError::Busy(wait) => FetchError::Busy { status: 429, wait },
+        other => FetchError::Failed(format!("no token for it: {other}")),
     }
 }
 

@@ -5,6 +5,7 @@ use std::{future::Future, time::Duration};
 use shared::{
     domain::ids::TenantId,
     jobs::Job,
+    meetings::MeetingError,
     queue::{
         Cause, Tx,
         ledger::{Claimed, Lease},
@@ -118,5 +119,13 @@ impl JobError {
 impl<E: Into<anyhow::Error>> From<E> for JobError {
     fn from(error: E) -> Self {
         Self::Retry(error.into())
+    }
+}
+
+/// A provider that was asked and did not do it: how long it wants to be left alone, if it says so.
+pub fn asked(error: MeetingError) -> JobError {
+    match error {
+        MeetingError::Busy(wait) | MeetingError::LeftAlone(wait) => JobError::Snooze(wait, error.to_string()),
+        other => JobError::Retry(other.into()),
     }
 }

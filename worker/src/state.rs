@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use shared::{
-    clock::Clock, meetings::Meetings, outbound::Rule, probes::Prober, providers::Providers, queue::Dispatcher,
+    clock::Clock,
+    db::{provider_configs, provider_secrets},
+    domain::ids::ProviderConfigId,
+    meetings::{Meetings, zoom::ZoomApi},
+    outbound::Rule,
+    probes::Prober,
+    providers::{Providers, settings::Configuration},
+    queue::Dispatcher,
     secrets::Keyring,
 };
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::{config::Config, fetch::Fetcher, mail::Mailer, storage::Storage};
-
-const ZOOM_OAUTH: &str = "https://zoom.us/oauth/token";
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -34,9 +39,23 @@ pub struct State {
 }
 
 impl State {
+    /// What a tenant has configured, opened; `None` when it is gone.
+    pub async fn providers_of(
+        &self,
+        connection: &mut PgConnection,
+        id: ProviderConfigId,
+    ) -> anyhow::Result<Option<Providers>> {
+        let Some(row) = provider_configs::find(&mut *connection, id).await? else { return Ok(None) };
+        let sealed = provider_secrets::list(connection, row.tenant_id, &[id]).await?.remove(&id).unwrap_or_default();
+        let place = (row.tenant_id, id);
+        let configuration = Configuration::open(&self.keys, place, (row.provider, &row.settings), &sealed)?;
+        Ok(Some(Providers::of(&configuration)))
+    }
+
     pub async fn new(config: Config, db: PgPool, dispatcher: Dispatcher) -> anyhow::Result<Self> {
         let allow_private = config.outbound.provider_configs_allow_private;
         let rule = Rule { allow_private, setting: "PROVIDER_CONFIGS_ALLOW_PRIVATE" };
+        let zoom = ZoomApi::new(&config.zoom, db.clone())?;
         Ok(Self {
             db,
             dispatcher,
@@ -44,9 +63,9 @@ impl State {
             mailer: Mailer::new(&config.mail)?,
             providers: Providers::new(&config.providers),
             keys: Keyring::load(&config.secrets)?,
-            prober: Prober::new(rule, ZOOM_OAUTH.parse()?)?,
-            meetings: Meetings::new(rule)?,
-            fetcher: Fetcher::new(&config.providers, config.outbound)?,
+            prober: Prober::new(rule, config.zoom.clone())?,
+            meetings: Meetings::new(rule, zoom.clone())?,
+            fetcher: Fetcher::new(&config.providers, config.outbound, zoom)?,
             clock: Clock::System,
             config: Arc::new(config),
         })

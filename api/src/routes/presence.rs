@@ -36,6 +36,7 @@ use crate::{
     state::AppState,
 };
 
+mod links;
 mod meetings;
 mod way_in;
 
@@ -55,7 +56,8 @@ pub struct JoinBody {
     /// Opens the meeting; for this person only.
     #[schema(example = "https://meet.example.org/algebra-ii-x7k2?jwt=…")]
     pub join_url: String,
-    /// The credential alone, for pages that embed the meeting; empty at a `bbb`, where the link is the credential.
+    /// The credential alone, for pages that embed the meeting; empty at a `bbb`, where the link is the
+    /// credential. At a `zoom` the signature for its Meeting SDK; empty where no SDK app is configured.
     pub token: String,
     /// A link to a `bbb` is good until its meeting is over.
     pub expires_at: DateTime<Utc>,
@@ -96,7 +98,10 @@ pub struct HeartbeatBody {
 /// sends heartbeats, which are answered with `session-not-started` until then; a host's or co-host's starts the session
 /// as a join does.
 ///
-/// At a `bbb` the first join makes the meeting; that takes as long as the server does, but 4 seconds at most.
+/// At a `bbb` or a `zoom` the first join makes the meeting; that takes as long as the server does, but 4 seconds at most.
+///
+/// At a `zoom` everybody gets a link of their own, by which they are known there. The host's opens the meeting and is good for
+/// two hours: call this when the host wants to go there, not before.
 #[utoipa::path(
     post, path = "/api/v1/live-sessions/sessions/{id}/join/", tag = "presence",
     params(("id" = Uuid, Path, description = "The session")),
@@ -109,17 +114,17 @@ pub struct HeartbeatBody {
         (status = 502, body = crate::error::ProblemBody, content_type = "application/problem+json",
             description = "`provider-refused`: the meeting server does not take what it is asked; nothing was changed"),
         (status = 503, body = crate::error::ProblemBody, content_type = "application/problem+json",
-            description = "`provider-unavailable`: the meeting server does not answer in time; nothing was changed. Or one \
-                of the service's own reasons"),
+            description = "`provider-unavailable`: the meeting server does not answer in time; `provider-busy`: it takes no \
+                more calls before Retry-After; nothing was changed. Or one of the service's own reasons"),
     ),
 )]
 pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id): Id<SessionId>) -> Result<Response> {
     let mut tx = state.begin_for(&caller).await?;
-    let meeting = match sessions::find_provider(&mut *tx, caller.tenant.id, id).await? {
+    let made = match sessions::find_provider(&mut *tx, caller.tenant.id, id).await? {
         Some(kind) if kind.makes_meetings() => {
-            let (meeting, anew) = meetings::make(&state, tx, &caller, id).await?;
+            let (made, anew) = meetings::make(&state, tx, &caller, id).await?;
             tx = anew;
-            Some(meeting)
+            Some(made)
         }
         _ => None,
     };
@@ -137,7 +142,7 @@ pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id):
     let who = presence(&caller, id, Connection::default());
     has_place(&mut tx, &session, part, &who).await?;
     let expires_at = (session.ends_at + TOKEN_GRACE).max(now + TOKEN_LEAST).min(now + TOKEN_MOST);
-    let way = way_in(&state, &mut tx, &caller, (&session, meeting.as_ref()), part, (now, expires_at)).await?;
+    let way = way_in(&state, &mut tx, &caller, (&session, made.as_ref()), part, (now, expires_at)).await?;
     let connection_id = participants::open(&mut tx, session.tenant_id, id, (&caller.id, &caller.name), part).await?;
     tx.commit().await?;
     let body = JoinBody {

@@ -16,12 +16,12 @@ use axum::{
 use serde::Serialize;
 use shared::{
     db::{
-        sessions,
+        provider_configs, sessions,
         webhook_events::{self, NewEvent},
     },
     domain::ids::{ProviderConfigId, TenantId},
     jobs::ProcessWebhook,
-    providers::{Delivery, Providers, Received, Verified, WebhookError, WebhookSource},
+    providers::{Delivery, Providers, Received, Verified, WebhookError, WebhookSource, zoom},
     queue::Tx,
 };
 use utoipa::{
@@ -38,6 +38,9 @@ use crate::{
     schema,
     state::AppState,
 };
+
+/// Configurations whose secrets are tried for one webhook.
+const TRIED: i64 = 20;
 
 /// What became of a webhook.
 #[derive(Debug, Serialize, ToSchema)]
@@ -229,11 +232,20 @@ async fn receive(state: AppState, source: WebhookSource, request: Request) -> Re
         Err(error) => error,
     };
     // Not the environment's: perhaps that of the configuration by which the session in this room is held.
-    if matches!(error, WebhookError::NotConfigured | WebhookError::BadSignature)
-        && let Some(opened) = of_room(&state, source, &raw).await?
-    {
-        let verified = raw.verify(source, &opened.providers, &state).map_err(|error| refused(source, &error))?;
-        return answer(&state, source, Some(&opened), verified).await;
+    if matches!(error, WebhookError::NotConfigured | WebhookError::BadSignature) {
+        if let Some(opened) = of_room(&state, source, &raw).await? {
+            let verified = raw.verify(source, &opened.providers, &state).map_err(|error| refused(source, &error))?;
+            return answer(&state, source, Some(&opened), verified).await;
+        }
+        for opened in of_account(&state, source, &raw).await? {
+            match raw.verify(source, &opened.providers, &state) {
+                Err(WebhookError::NotConfigured | WebhookError::BadSignature) => {}
+                verified => {
+                    let verified = verified.map_err(|error| refused(source, &error))?;
+                    return answer(&state, source, Some(&opened), verified).await;
+                }
+            }
+        }
     }
     Err(refused(source, &error).into())
 }
@@ -263,6 +275,26 @@ async fn of_room(state: &AppState, source: WebhookSource, raw: &Raw) -> Result<O
     let Some(id) = session.and_then(|session| session.provider_config_id) else { return Ok(None) };
     let opened = state.provider_configs.find(&mut connection, id).await?;
     Ok(opened.filter(|opened| opened.kind == source.kind()))
+}
+
+/// Configurations of the account that a body of Zoom's says it is of, first those that have its meeting; the newest of all, where
+/// it is the question that proves an address, which names none. Nothing of it is believed yet either.
+async fn of_account(state: &AppState, source: WebhookSource, raw: &Raw) -> Result<Vec<Arc<Opened>>> {
+    if source != WebhookSource::Zoom {
+        return Ok(Vec::new());
+    }
+    let Some(claim) = zoom::webhook::claim(&raw.body) else { return Ok(Vec::new()) };
+    let account = (claim.account_id.as_deref(), claim.meeting.as_deref());
+    let mut connection = state.db.acquire().await?;
+    let ids = provider_configs::list_of_account(&mut *connection, source.kind(), account, TRIED).await?;
+    let mut all = Vec::with_capacity(ids.len());
+    for id in ids {
+        // One whose secrets cannot be opened does not stand in the way of others.
+        if let Ok(Some(opened)) = state.provider_configs.find(&mut connection, id).await {
+            all.push(opened);
+        }
+    }
+    Ok(all)
 }
 
 /// `opened` is the configuration by whose secret it was verified, where it was not the environment's.

@@ -37,3 +37,4 @@ mod recordings;
 mod sessions;
 mod tenancy;
 mod webhooks;
+mod zoom_sessions;

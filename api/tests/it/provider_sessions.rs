@@ -45,21 +45,6 @@ async fn a_session_is_not_planned_where_it_could_not_be_held() {
     }
     let other_kind = json!({"provider_config_id": good["id"], "provider": "bbb"});
     assert_eq!(plan(other_kind).await.pointers(), ["/provider_config_id"]);
-    // It can be stored and made the default; sessions there are still to come.
-    let zoom = json!({
-        "name": "Zoom", "provider": "zoom", "secrets": {"client_secret": "a-client-secret"},
-        "settings": {"account_id": "account", "client_id": "client", "user_id": "classes@school.test"},
-    });
-    let zoom = app.configure_default(&zoom).await;
-    for (changes, pointer) in [
-        (json!({}), "/provider"),
-        (json!({"provider": "zoom"}), "/provider"),
-        (json!({"provider_config_id": zoom["id"]}), "/provider_config_id"),
-    ] {
-        let problem = plan(changes).await.problem(422, "validation-failed");
-        let told = json!([{"pointer": pointer, "detail": "sessions cannot be held at a zoom server yet"}]);
-        assert_eq!(problem["errors"], told);
-    }
     assert_eq!(app.count("sessions").await, 0);
 }
 

@@ -1,13 +1,14 @@
 //! `test/` against servers that answer as the real ones do.
 
 use axum::{
-    Form, Router,
+    Router,
     extract::RawQuery,
-    http::{HeaderMap, StatusCode as Status, header},
+    http::header,
     response::{Html, IntoResponse as _, Redirect, Response},
-    routing::{get, post},
+    routing::get,
 };
 use reqwest::StatusCode;
+use sandbox::zoom::{self, Account, Zoom};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
@@ -133,38 +134,33 @@ async fn a_jitsi_has_its_script_and_a_secret_that_signs() {
 }
 
 #[tokio::test]
-async fn zoom_says_whether_it_knows_the_app() {
-    #[derive(serde::Deserialize)]
-    struct Asked {
-        grant_type: String,
-        account_id: String,
-    }
-    let token = async |headers: HeaderMap, Form(asked): Form<Asked>| {
-        let known = "Basic Y2xpZW50OmEtY2xpZW50LXNlY3JldA==";
-        let answer = |status, body: Value| (status, axum::Json(body)).into_response();
-        assert_eq!(asked.grant_type, "account_credentials");
-        match (headers.get(header::AUTHORIZATION).map(|value| value == known), asked.account_id.as_str()) {
-            (_, "busy") => answer(Status::TOO_MANY_REQUESTS, json!({})),
-            (Some(true), "account") => answer(Status::OK, json!({"access_token": "t", "expires_in": 3599})),
-            (Some(true), _) => answer(Status::BAD_REQUEST, json!({"error": "unsupported_grant_type"})),
-            _ => answer(Status::UNAUTHORIZED, json!({"reason": "Invalid client_id", "error": "invalid_client"})),
-        }
+async fn zoom_says_whether_it_knows_the_app_and_the_user() {
+    let zoom = Zoom::start(None, Account::new("a-client-secret", "a-webhook-secret-x")).await.unwrap();
+    let (oauth, api, account) = (zoom.oauth_url(), zoom.api_url(), zoom.account().clone());
+    let app = TestApp::start_with(&["--zoom-oauth-url", &oauth, "--zoom-api-url", &api]).await;
+    let tested = async |name: &str, secret: &str, settings: Value| {
+        let mut whole =
+            json!({"account_id": account.account_id, "client_id": account.client_id, "user_id": account.user_email});
+        whole.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let body = json!({"name": name, "provider": "zoom", "secrets": {"client_secret": secret}, "settings": whole});
+        tested(&app, &app.configure(&body).await).await
     };
-    let zoom = serve(Router::new().route("/oauth/token", post(token))).await;
-    let url = format!("{zoom}/oauth/token");
-    let app = TestApp::start_with(&["--provider-configs-allow-private", "--zoom-oauth-url", &url]).await;
-    for (name, account, secret, found) in [
-        ("good", "account", "a-client-secret", Some(true)),
-        ("wrong secret", "account", "another-secret", Some(false)),
-        ("wrong account", "nobody", "a-client-secret", Some(false)),
-        ("busy", "busy", "a-client-secret", None),
-    ] {
-        let body = json!({
-            "name": name, "provider": "zoom", "secrets": {"client_secret": secret},
-            "settings": {"account_id": account, "client_id": "client", "user_id": "classes@school.test"},
-        });
-        let config = app.configure(&body).await;
-        let expected = checks(&[("address", Some(true)), ("secret", found)]);
-        assert_eq!(tested(&app, &config).await, (found == Some(true), expected), "{name}");
-    }
+    let found = |secret, user| checks(&[("address", Some(true)), ("secret", secret), ("user", user)]);
+    let good = "a-client-secret";
+    assert_eq!(tested("good", good, json!({})).await, (true, found(Some(true), Some(true))));
+    let wrong = tested("wrong secret", "another-secret", json!({})).await;
+    assert_eq!(wrong, (false, found(Some(false), None)));
+    let wrong = tested("wrong account", good, json!({"account_id": "nobody"})).await;
+    assert_eq!(wrong, (false, found(Some(false), None)));
+    let wrong = tested("wrong user", good, json!({"user_id": "nobody@school.test"})).await;
+    assert_eq!(wrong, (false, found(Some(true), Some(false))));
+    let limited = |only: &str| zoom::Faults {
+        rate_limit: Some(zoom::RateLimit::default()),
+        only: vec![only.to_owned()],
+        ..zoom::Faults::default()
+    };
+    zoom.set_faults(limited("token"));
+    assert_eq!(tested("busy", good, json!({})).await, (false, found(None, None)));
+    zoom.set_faults(zoom::Faults { code: Some(4711), ..zoom::Faults::default() });
+    assert_eq!(tested("scopes", good, json!({})).await, (false, found(Some(true), Some(false))));
 }

@@ -12,10 +12,14 @@ use sandbox::{
 use serde_json::{Value, json};
 use shared::{
     clock::Clock,
-    domain::provider::ProviderKind,
+    domain::{
+        ids::{RecordingId, SessionId},
+        provider::ProviderKind,
+    },
     jobs::{
         self, AutoEndSessions, Cleanup, CloseStaleAttendance, DeleteRecording, EndMeeting, ListRecordings, Noop,
-        PollMeeting, PollMeetings, ProviderHealth, RegisterWebhooks, SyncRecordings,
+        PollMeeting, PollMeetings, ProviderHealth, ReconcileAttendance, RegisterWebhooks, SyncRecordings,
+        UpdateMeeting,
     },
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
@@ -132,11 +136,13 @@ async fn cause_periodic_kinds(system: &System, db: &PgPool) {
     tx.enqueue(&PollMeetings {}).await.expect("enqueued");
     tx.enqueue(&RegisterWebhooks { provider_config_id: None }).await.expect("enqueued");
     // Of a session that is gone there is nothing to ask.
-    let session_id = shared::domain::ids::SessionId::new();
+    let session_id = SessionId::new();
     tx.enqueue(&PollMeeting { session_id }).await.expect("enqueued");
     tx.enqueue(&ListRecordings { session_id }).await.expect("enqueued");
-    let recording_id = shared::domain::ids::RecordingId::new();
+    let recording_id = RecordingId::new();
     tx.enqueue(&DeleteRecording { recording_id }).await.expect("enqueued");
+    tx.enqueue(&UpdateMeeting { session_id, version: 1 }).await.expect("enqueued");
+    tx.enqueue(&ReconcileAttendance { session_id }).await.expect("enqueued");
     tx.commit().await.expect("committed");
 }
 

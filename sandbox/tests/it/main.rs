@@ -19,3 +19,4 @@ mod settings;
 mod storage;
 mod stories;
 mod support;
+mod zoom;

@@ -8,6 +8,7 @@ mod providers;
 mod redis;
 mod secrets;
 mod telemetry;
+mod zoom;
 
 pub use auth::AuthConfig;
 pub use database::DatabaseConfig;
@@ -16,3 +17,4 @@ pub use providers::ProvidersConfig;
 pub use redis::RedisConfig;
 pub use secrets::SecretsConfig;
 pub use telemetry::TelemetryConfig;
+pub use zoom::ZoomConfig;

@@ -41,8 +41,12 @@ pub struct StoredMeeting {
 pub enum Claim {
     /// It is there.
     Made(StoredMeeting),
-    /// To be made by whoever asked, who then calls [`made`] or [`release`]. Somebody may have tried before, and died of it.
-    Mine(StoredMeeting),
+    /// To be made by whoever asked, who then calls [`made`] or [`release`].
+    Mine {
+        meeting: StoredMeeting,
+        /// Somebody has tried before, and may have died between the provider's answer and [`made`].
+        tried_before: bool,
+    },
     /// Somebody is just making it.
     Anothers,
 }
@@ -52,13 +56,14 @@ const COLUMNS: &str = "id, tenant_id, session_id, provider, provider_config_id, 
 
 /// Claims the making of the session's meeting for so long. To be committed before the provider is asked.
 pub async fn claim(connection: &mut PgConnection, session: &Session, lease: Duration) -> sqlx::Result<Claim> {
+    let id = MeetingId::new();
     let mine: Option<StoredMeeting> = sqlx::query_as(AssertSqlSafe(format!(
         "insert into meetings as m (id, tenant_id, session_id, provider, provider_config_id, claimed_until) \
          values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6)) \
          on conflict (session_id) where ended_at is null do update set claimed_until = excluded.claimed_until \
          where m.made_at is null and m.claimed_until <= clock_timestamp() returning {COLUMNS}"
     )))
-    .bind(MeetingId::new())
+    .bind(id)
     .bind(session.tenant_id)
     .bind(session.id)
     .bind(session.provider)
@@ -67,12 +72,45 @@ pub async fn claim(connection: &mut PgConnection, session: &Session, lease: Dura
     .fetch_optional(&mut *connection)
     .await?;
     match mine {
-        Some(meeting) => Ok(Claim::Mine(meeting)),
+        Some(meeting) => Ok(Claim::Mine { tried_before: meeting.id != id, meeting }),
         None => match find_open(connection, session.id).await? {
             Some(meeting) if meeting.made_at.is_some() => Ok(Claim::Made(meeting)),
             _ => Ok(Claim::Anothers),
         },
     }
+}
+
+/// Chooses where a claimed meeting is to be made: where the fewest classes overlap with this one, the first of those. A choice
+/// that was made before stays. Two at once choose one after the other.
+pub async fn share_out(
+    connection: &mut PgConnection,
+    id: MeetingId,
+    session: &Session,
+    servers: &[String],
+) -> sqlx::Result<Option<String>> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('share-out:' || $1::text, 0))")
+        .bind(session.provider_config_id)
+        .execute(&mut *connection)
+        .await?;
+    // A live class is as long as it takes.
+    sqlx::query_scalar(
+        "update meetings set server = coalesce(server, ( \
+             select one.server from unnest($4::text[]) with ordinality as one (server, place) \
+             order by (select count(*) from meetings m join sessions s on s.id = m.session_id \
+                 where m.provider_config_id = $3 and m.server = one.server and m.ended_at is null and m.id <> $1 \
+                   and s.status in ('scheduled', 'live') and s.starts_at < $6 \
+                   and (s.ends_at > $5 or (s.status = 'live' and now() > $5))), place \
+             limit 1)) \
+         where id = $1 and session_id = $2 returning server",
+    )
+    .bind(id)
+    .bind(session.id)
+    .bind(session.provider_config_id)
+    .bind(servers)
+    .bind(session.starts_at)
+    .bind(session.ends_at)
+    .fetch_one(connection)
+    .await
 }
 
 /// The session's meeting that is not over.
@@ -81,6 +119,35 @@ pub async fn find_open<'e>(executor: impl PgExecutor<'e>, session: SessionId) ->
         .bind(session)
         .fetch_optional(executor)
         .await
+}
+
+/// The session's last meeting, whether it is over or not.
+pub async fn find_last<'e>(executor: impl PgExecutor<'e>, session: SessionId) -> sqlx::Result<Option<StoredMeeting>> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "select {COLUMNS} from meetings where session_id = $1 order by id desc limit 1"
+    )))
+    .bind(session)
+    .fetch_optional(executor)
+    .await
+}
+
+/// Of meetings of the session that were made: those whose report of who was there has not been read.
+pub async fn list_unreported<'e>(
+    executor: impl PgExecutor<'e>,
+    session: SessionId,
+) -> sqlx::Result<Vec<StoredMeeting>> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "select {COLUMNS} from meetings where session_id = $1 and made_at is not null and reported_at is null order by id"
+    )))
+    .bind(session)
+    .fetch_all(executor)
+    .await
+}
+
+/// The report of who was there was read.
+pub async fn mark_reported<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Result<()> {
+    sqlx::query("update meetings set reported_at = now() where id = $1").bind(id).execute(executor).await?;
+    Ok(())
 }
 
 /// Claims for so long what is made anew: at another server than the one that has it, which is down. False when somebody
@@ -101,7 +168,7 @@ pub async fn claim_move<'e>(executor: impl PgExecutor<'e>, id: MeetingId, lease:
 pub async fn made<'e>(executor: impl PgExecutor<'e>, id: MeetingId, made: &Meeting) -> sqlx::Result<()> {
     sqlx::query(
         "update meetings set made_at = now(), seen_at = now(), claimed_until = clock_timestamp(), external_id = $2, \
-             server = $3, details = $4 \
+             server = coalesce($3, server), details = $4 \
          where id = $1 and made_at is null and ended_at is null",
     )
     .bind(id)
@@ -114,14 +181,14 @@ pub async fn made<'e>(executor: impl PgExecutor<'e>, id: MeetingId, made: &Meeti
 }
 
 /// Another one was made, or found, instead of this one, which is over. The caller holds the session (`sightings::lock_session`).
-pub async fn replace(connection: &mut PgConnection, old: &StoredMeeting, made: &Meeting) -> sqlx::Result<()> {
+pub async fn replace(connection: &mut PgConnection, old: &StoredMeeting, made: &Meeting) -> sqlx::Result<MeetingId> {
     end(&mut *connection, old.id).await?;
-    sqlx::query(
+    sqlx::query_scalar(
         "insert into meetings (id, tenant_id, session_id, provider, provider_config_id, claimed_until, made_at, seen_at, \
              external_id, server, details) \
          values ($1, $2, $3, $4, $5, clock_timestamp(), now(), now(), $6, $7, $8) \
          on conflict (session_id) where ended_at is null do update set claimed_until = clock_timestamp(), made_at = now(), \
-             seen_at = now(), external_id = excluded.external_id, server = excluded.server, details = excluded.details",
+             seen_at = now(), external_id = excluded.external_id, server = excluded.server, details = excluded.details returning id",
     )
     .bind(MeetingId::new())
     .bind(old.tenant_id)
@@ -131,9 +198,8 @@ pub async fn replace(connection: &mut PgConnection, old: &StoredMeeting, made: &
     .bind(made.external_id())
     .bind(made.server())
     .bind(Json(made))
-    .execute(connection)
-    .await?;
-    Ok(())
+    .fetch_one(connection)
+    .await
 }
 
 /// The provider has just told that it goes on.
@@ -149,6 +215,16 @@ pub async fn seen<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Res
 pub async fn release<'e>(executor: impl PgExecutor<'e>, id: MeetingId) -> sqlx::Result<()> {
     sqlx::query("update meetings set claimed_until = clock_timestamp() where id = $1 and ended_at is null")
         .bind(id)
+        .execute(executor)
+        .await?;
+    Ok(())
+}
+
+/// The session's meeting of this name is over, if it is still the one that is joined.
+pub async fn end_of<'e>(executor: impl PgExecutor<'e>, session: SessionId, external_id: &str) -> sqlx::Result<()> {
+    sqlx::query("update meetings set ended_at = now() where session_id = $1 and external_id = $2 and ended_at is null")
+        .bind(session)
+        .bind(external_id)
         .execute(executor)
         .await?;
     Ok(())

@@ -17,11 +17,13 @@ use sqlx::{
 use crate::config::DatabaseConfig;
 
 pub mod api_keys;
+pub mod api_pauses;
 pub mod attendance;
 pub mod attendance_corrections;
 pub mod audit_log;
 pub mod idempotency_keys;
 pub mod invitees;
+pub mod meeting_registrants;
 pub mod meetings;
 pub mod participants;
 pub mod provider_configs;

@@ -36,6 +36,28 @@ pub async fn find<'e>(executor: impl PgExecutor<'e>, id: ProviderConfigId) -> sq
         .await
 }
 
+/// Enabled configurations of an account at a provider, whatever their tenant: those that have made this meeting, then the
+/// newest; of all accounts, where none is named. For webhooks, whose signature then decides.
+pub async fn list_of_account<'e>(
+    executor: impl PgExecutor<'e>,
+    provider: ProviderKind,
+    (account, meeting): (Option<&str>, Option<&str>),
+    limit: i64,
+) -> sqlx::Result<Vec<ProviderConfigId>> {
+    sqlx::query_scalar(
+        "select id from provider_configs \
+         where provider = $1 and enabled and ($2::text is null or settings ->> 'account_id' = $2) \
+         order by exists (select from meetings m where m.provider_config_id = provider_configs.id and m.external_id = $4) desc, \
+             id desc limit $3",
+    )
+    .bind(provider)
+    .bind(account)
+    .bind(limit)
+    .bind(meeting)
+    .fetch_all(executor)
+    .await
+}
+
 /// A configuration of this tenant.
 pub async fn find_in<'e>(
     executor: impl PgExecutor<'e>,

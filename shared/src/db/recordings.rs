@@ -92,6 +92,22 @@ pub struct Announced<'a> {
     pub to: Option<DateTime<Utc>>,
     /// After this the provider may have deleted it.
     pub deadline_at: DateTime<Utc>,
+    pub bytes: Option<i64>,
+    /// Name and media type.
+    pub form: (&'a str, &'a str),
+    /// It is what was expected; not something beside it.
+    pub is_awaited: bool,
+}
+
+/// Whether a recording of this name was announced already.
+pub async fn is_known<'e>(executor: impl PgExecutor<'e>, session: SessionId, external_id: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (select from recordings where session_id = $1 and external_id = $2 and source_url is not null)",
+    )
+    .bind(session)
+    .bind(external_id)
+    .fetch_one(executor)
+    .await
 }
 
 /// The recording can be fetched: takes the place of the expected one, or is a further one. Told again, it changes only
@@ -103,8 +119,9 @@ pub async fn announce(
 ) -> sqlx::Result<Option<RecordingId>> {
     let expected: Option<RecordingId> = sqlx::query_scalar(
         "update recordings set external_id = $2, state = 'available', source_url = $3, duration_seconds = $4, \
-             recorded_from = $5, recorded_to = $6, deadline_at = $7, error = null, updated_at = now() \
-         where session_id = $1 and external_id = $8 and state in ('expected', 'missing') \
+             recorded_from = $5, recorded_to = $6, deadline_at = $7, announced_bytes = $9, file_name = $10, \
+             content_type = $11, error = null, updated_at = now() \
+         where session_id = $1 and external_id = $8 and state in ('expected', 'missing') and $12 \
            and not exists (select from recordings r where r.session_id = $1 and r.external_id = $2) \
          returning id",
     )
@@ -116,6 +133,10 @@ pub async fn announce(
     .bind(told.to)
     .bind(told.deadline_at)
     .bind(EXPECTED)
+    .bind(told.bytes)
+    .bind(told.form.0)
+    .bind(told.form.1)
+    .bind(told.is_awaited)
     .fetch_optional(&mut *connection)
     .await?;
     if expected.is_some() {
@@ -123,11 +144,12 @@ pub async fn announce(
     }
     sqlx::query_scalar(
         "insert into recordings (id, tenant_id, session_id, external_id, state, source_url, duration_seconds, \
-             recorded_from, recorded_to, deadline_at) \
-         values ($1, $2, $3, $4, 'available', $5, $6, $7, $8, $9) \
+             recorded_from, recorded_to, deadline_at, announced_bytes, file_name, content_type) \
+         values ($1, $2, $3, $4, 'available', $5, $6, $7, $8, $9, $10, $11, $12) \
          on conflict (session_id, external_id) do update set state = 'available', source_url = excluded.source_url, \
              duration_seconds = excluded.duration_seconds, recorded_from = excluded.recorded_from, \
-             recorded_to = excluded.recorded_to, deadline_at = excluded.deadline_at, error = null, updated_at = now() \
+             recorded_to = excluded.recorded_to, deadline_at = excluded.deadline_at, \
+             announced_bytes = excluded.announced_bytes, error = null, updated_at = now() \
              where recordings.state in ('expected', 'available', 'missing', 'failed') \
          returning id",
     )
@@ -140,6 +162,9 @@ pub async fn announce(
     .bind(told.from)
     .bind(told.to)
     .bind(told.deadline_at)
+    .bind(told.bytes)
+    .bind(told.form.0)
+    .bind(told.form.1)
     .fetch_optional(connection)
     .await
 }

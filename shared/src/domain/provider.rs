@@ -28,12 +28,15 @@ impl ProviderKind {
         }
     }
 
-    /// Whether sessions can be held there: there is an adapter that makes the way in.
-    pub fn holds_sessions(self) -> bool {
-        match self {
-            Self::Jitsi | Self::Jaas | Self::Bbb => true,
-            Self::Zoom => false,
-        }
+    /// Whether each wish for a meeting makes another one there: it is to be made once, and kept until it is over. Elsewhere a
+    /// repeat finds the one that is there.
+    pub fn makes_meetings_once(self) -> bool {
+        self == Self::Zoom
+    }
+
+    /// Whether it can be asked, after the end of a meeting, who was there.
+    pub fn reports(self) -> bool {
+        self == Self::Zoom
     }
 
     /// Whether a meeting has to be made at the server before anybody can join, and ended there: it does not come and go with

@@ -21,10 +21,12 @@ mod poll_meeting;
 mod poll_meetings;
 mod process_webhook;
 mod provider_health;
+mod reconcile_attendance;
 mod register_webhooks;
 mod send_invitation;
 mod send_reminder;
 mod sync_recordings;
+mod update_meeting;
 
 pub use auto_end_sessions::AutoEndSessions;
 pub use backoff::Backoff;
@@ -40,10 +42,12 @@ pub use poll_meeting::PollMeeting;
 pub use poll_meetings::PollMeetings;
 pub use process_webhook::ProcessWebhook;
 pub use provider_health::ProviderHealth;
+pub use reconcile_attendance::ReconcileAttendance;
 pub use register_webhooks::RegisterWebhooks;
 pub use send_invitation::{SendCancellation, SendInvitation, SendUpdate};
 pub use send_reminder::SendReminder;
 pub use sync_recordings::SyncRecordings;
+pub use update_meeting::UpdateMeeting;
 
 /// The three queues; the names are the customer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -176,12 +180,14 @@ pub const ALL: &[JobKind] = &[
     kind::<PollMeetings>(),
     kind::<ProcessWebhook>(),
     kind::<ProviderHealth>(),
+    kind::<ReconcileAttendance>(),
     kind::<RegisterWebhooks>(),
     kind::<SendCancellation>(),
     kind::<SendInvitation>(),
     kind::<SendReminder>(),
     kind::<SendUpdate>(),
     kind::<SyncRecordings>(),
+    kind::<UpdateMeeting>(),
 ];
 
 #[cfg(test)]

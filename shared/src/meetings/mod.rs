@@ -1,17 +1,21 @@
 //! Makes and ends meetings at servers where they do not come and go with the people in them
-//! ([`ProviderKind::makes_meetings`](crate::domain::provider::ProviderKind::makes_meetings)): a BigBlueButton.
+//! ([`ProviderKind::makes_meetings`](crate::domain::provider::ProviderKind::makes_meetings)): a BigBlueButton, Zoom.
 //!
 //! Whatever the server does, an answer comes within [`LIMIT`]. No call holds anything in the database; all of them may be
-//! repeated, and made by two processes at once: the server knows a meeting by its room.
+//! repeated, and made by two processes at once: the server knows a meeting by its room. At Zoom alone a repeat makes another
+//! meeting ([`ProviderKind::makes_meetings_once`](crate::domain::provider::ProviderKind::makes_meetings_once)).
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
+use zoom::ZoomApi;
 
 use crate::{
     domain::{
         ids::{ProviderConfigId, SessionId},
         provider::ProviderKind,
+        session::Session,
     },
     outbound::{Breakers, Outbound, Rule},
     providers::{
@@ -21,6 +25,7 @@ use crate::{
 };
 
 mod bbb;
+pub mod zoom;
 
 /// For making a meeting or ending one, with all the calls that it takes.
 pub const LIMIT: Duration = Duration::from_secs(4);
@@ -43,6 +48,10 @@ pub struct NewMeeting<'a> {
     /// The session's room.
     pub room: &'a str,
     pub title: &'a str,
+    pub starts_at: DateTime<Utc>,
+    pub ends_at: DateTime<Utc>,
+    /// IANA name.
+    pub timezone: &'a str,
     /// Whether moderators may record.
     pub recording: bool,
     pub session: SessionId,
@@ -50,9 +59,11 @@ pub struct NewMeeting<'a> {
     /// not know its own address.
     pub callbacks: Option<&'a str>,
     pub place: Place<'a>,
+    /// Somebody may have made it before, and died before they could say so.
+    pub tried_before: bool,
 }
 
-/// At which of several servers.
+/// At which of several servers, or under which of several hosts at Zoom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place<'a> {
     /// Wherever there is most room.
@@ -61,6 +72,25 @@ pub enum Place<'a> {
     At(&'a str),
     /// At any other: this one is down, or takes no new meetings.
     NotAt(&'a str),
+}
+
+impl<'a> NewMeeting<'a> {
+    /// The meeting of a session.
+    pub fn of(session: &'a Session, tried_before: bool) -> Self {
+        Self {
+            kind: session.provider,
+            room: &session.room,
+            title: &session.title,
+            starts_at: session.starts_at,
+            ends_at: session.ends_at,
+            timezone: &session.timezone,
+            recording: session.recording_enabled,
+            session: session.id,
+            callbacks: None,
+            place: Place::Any,
+            tried_before,
+        }
+    }
 }
 
 /// Why a call came to nothing. Tells nothing of the secret, nor the address that was asked: it is signed.
@@ -81,6 +111,12 @@ pub enum MeetingError {
     /// It will not work until somebody changes something.
     #[error("{0}")]
     Refused(String),
+    /// It has had too many calls, and wants to be left alone for so long.
+    #[error("it has had too many calls, and wants to be left alone for {} s", .0.as_secs())]
+    Busy(Duration),
+    /// What the call was about is not there, or not any more.
+    #[error("there is no such thing there")]
+    Gone,
 }
 
 /// How far an end has come.
@@ -98,6 +134,7 @@ pub struct Meetings {
     operators: Outbound,
     tenants: Outbound,
     breakers: Breakers,
+    zoom: ZoomApi,
 }
 
 impl Meetings {
@@ -105,13 +142,19 @@ impl Meetings {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(tenants: Rule) -> reqwest::Result<Self> {
+    pub fn new(tenants: Rule, zoom: ZoomApi) -> reqwest::Result<Self> {
         let operators = Rule { allow_private: true, setting: "BBB_SERVER_URL" };
         Ok(Self {
             operators: Outbound::new(operators, CONNECT_LIMIT, LIMIT)?,
             tenants: Outbound::new(tenants, CONNECT_LIMIT, LIMIT)?,
             breakers: Breakers::default(),
+            zoom,
         })
+    }
+
+    /// Zoom's API, for what it alone can do. Its calls have limits of their own.
+    pub fn zoom(&self) -> &ZoomApi {
+        &self.zoom
     }
 
     /// Makes the meeting of a room, or finds the one that is there; by the deadline, which is no further than [`LIMIT`].
@@ -129,6 +172,7 @@ impl Meetings {
         self.guarded((new.kind, by, at), deadline, async {
             match new.kind {
                 ProviderKind::Bbb => bbb::make(outbound, providers.bbb()?, new).await.map(Meeting::Bbb),
+                ProviderKind::Zoom => self.zoom.make(providers.zoom()?, new).await.map(Meeting::Zoom),
                 kind => Err(unsupported(kind, "making meetings")),
             }
         })
@@ -154,6 +198,11 @@ impl Meetings {
                 ProviderKind::Bbb => match providers.bbb()?.server(server) {
                     Some(server) => bbb::end(outbound, server, room).await,
                     // Nobody has the secret any more with which it could be told.
+                    None => Ok(End::Over),
+                },
+                // Whoever knows its number asks Zoom's API at once.
+                ProviderKind::Zoom => match self.zoom.find(providers.zoom()?, room).await? {
+                    Some(meeting) => self.zoom.end(providers.zoom()?, meeting, false).await,
                     None => Ok(End::Over),
                 },
                 kind => Err(unsupported(kind, "ending meetings")),
@@ -195,7 +244,7 @@ impl Meetings {
     }
 
     /// Within the time, and not at all while the server is left alone. `at` is one of several; empty for all of them.
-    async fn guarded<T>(
+    pub async fn guarded<T>(
         &self,
         (kind, by, at): (ProviderKind, NamedBy, &str),
         deadline: Instant,

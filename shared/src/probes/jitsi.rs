@@ -55,6 +55,7 @@ fn secret(report: &mut Report, configuration: &Configuration) {
         recording: false,
         subject: "",
         meeting: None,
+        link: None,
     };
     match Providers::of(configuration).join(&request) {
         Ok(_) => report.pass(CheckName::Secret, "a token can be made; whether it is taken, the first join tells"),

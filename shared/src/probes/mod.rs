@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
+    config::ZoomConfig,
     outbound::{Outbound, Rule, causes},
     providers::settings::{Configuration, Settings},
 };
@@ -18,7 +19,7 @@ mod zoom;
 
 /// For a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// For a request with its answer. A probe makes two at most.
+/// For a request with its answer. A probe makes two, at Zoom one more for each user.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// So much of an answer is read.
 const MOST_BYTES: usize = 64 * 1024;
@@ -35,6 +36,8 @@ pub enum CheckName {
     Secret,
     /// The program is new enough.
     Version,
+    /// The user whose meetings they are is there.
+    User,
 }
 
 /// What became of it.
@@ -51,16 +54,28 @@ pub struct Check {
 #[derive(Debug, Clone)]
 pub struct Prober {
     outbound: Outbound,
-    zoom_oauth: Url,
+    /// Where the operator says that something is.
+    operators: Outbound,
+    zoom: ZoomConfig,
 }
 
 impl Prober {
-    /// `zoom_oauth` is where Zoom gives out tokens.
+    /// `zoom` is where the operator says that Zoom is.
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(rule: Rule, zoom_oauth: Url) -> reqwest::Result<Self> {
-        Ok(Self { outbound: Outbound::new(rule, CONNECT_LIMIT, REQUEST_LIMIT)?, zoom_oauth })
+    pub fn new(rule: Rule, zoom: ZoomConfig) -> reqwest::Result<Self> {
+        let operators = Rule { allow_private: true, setting: "ZOOM_API_URL" };
+        Ok(Self {
+            outbound: Outbound::new(rule, CONNECT_LIMIT, REQUEST_LIMIT)?,
+            operators: Outbound::new(operators, CONNECT_LIMIT, REQUEST_LIMIT)?,
+            zoom,
+        })
+    }
+
+    /// The same for places that the operator has named.
+    fn of_operator(&self) -> Self {
+        Self { outbound: self.operators.clone(), ..self.clone() }
     }
 
     /// Tries a configuration out, within seconds.
@@ -72,7 +87,9 @@ impl Prober {
                 let [secret, of_servers] = ["shared_secret", "server_secrets"].map(|field| configuration.secret(field));
                 bbb::probe(self, settings, secret, of_servers).await
             }
-            Settings::Zoom(settings) => zoom::probe(self, settings, configuration.secret("client_secret")).await,
+            Settings::Zoom(settings) => {
+                zoom::probe(&self.of_operator(), settings, configuration.secret("client_secret")).await
+            }
         };
         report.0
     }

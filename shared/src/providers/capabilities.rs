@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Providers;
+use super::{Providers, zoom};
 use crate::domain::provider::ProviderKind;
 
 /// For one provider as it is configured.
@@ -58,7 +58,14 @@ impl Providers {
                 recording_delay_minutes: Some(60),
                 ..none
             },
-            ProviderKind::Zoom => Capabilities { ends_meetings: true, recording_delay_minutes: Some(60), ..none },
+            // Its report is there some 15 minutes after the end. A page embeds it with an app for the Meeting SDK.
+            ProviderKind::Zoom => Capabilities {
+                ends_meetings: true,
+                embeds: self.zoom().map_or(true, zoom::Zoom::embeds),
+                reports_at_end: true,
+                recording_delay_minutes: Some(60),
+                ..none
+            },
         }
     }
 }

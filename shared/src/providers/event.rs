@@ -103,6 +103,8 @@ pub enum EventKind {
         person: Option<String>,
         name: String,
     },
+    /// Somebody has deleted the meeting at the provider: links into it lead nowhere.
+    MeetingDeleted,
     RecordingStarted,
     RecordingEnded,
     /// Nobody recorded: nothing will come.
@@ -122,9 +124,53 @@ pub enum EventKind {
         from: Option<DateTime<Utc>>,
         to: Option<DateTime<Utc>>,
     },
+    /// A file that the provider gives to those alone who show a token of its own.
+    FileRecorded(RecordedFile),
     /// Nothing that changes a session: unknown, informational, about a machine (recorder,
     /// transcriber), or about the life of a breakout room.
     Other,
+}
+
+/// A file of a recording.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordedFile {
+    /// The same each time the provider tells of it.
+    pub external_id: String,
+    pub kind: FileKind,
+    pub url: String,
+    pub bytes: Option<i64>,
+    pub from: Option<DateTime<Utc>>,
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// What a file of a recording is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Film,
+    Sound,
+    Transcript,
+}
+
+impl FileKind {
+    /// Under which name, and as which media type, it is kept.
+    pub fn form(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Film => ("recording.mp4", "video/mp4"),
+            Self::Sound => ("recording.m4a", "audio/mp4"),
+            Self::Transcript => ("transcript.vtt", "text/vtt"),
+        }
+    }
+}
+
+/// What a provider calls somebody whom it does not name by an id of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alias {
+    /// Somebody who was registered for the meeting.
+    Registrant(String),
+    /// The account whose meeting it is.
+    Host,
+    /// In lower case.
+    Email(String),
 }
 
 /// One person's last stay, as the end of a meeting tells it.

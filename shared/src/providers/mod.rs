@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     config::ProvidersConfig,
     domain::{person::Part, provider::ProviderKind},
+    secrets::Secret,
 };
 
 pub mod bbb;
@@ -24,11 +25,11 @@ mod jitsi;
 mod room;
 pub mod settings;
 mod standard_webhooks;
-mod zoom;
+pub mod zoom;
 
 pub use capabilities::Capabilities;
 pub use delivery::{Delivery, Received, Verified, without_credentials};
-pub use event::{EventKind, Occupancy, ProviderEvent, WebhookSource};
+pub use event::{Alias, EventKind, FileKind, Occupancy, ProviderEvent, RecordedFile, WebhookSource};
 pub use jitsi::origin as jitsi_origin;
 pub use room::room_name;
 use settings::{Configuration, Settings};
@@ -50,6 +51,8 @@ struct Adapters {
     /// Of the same Prosody with our own module instead of event_sync, and of the same secret.
     mod_webhook: standard_webhooks::StandardWebhooks,
     jaas: jaas::Jaas,
+    zoom: Option<zoom::Zoom>,
+    zoom_webhooks: zoom::webhook::Webhooks,
 }
 
 /// A meeting that was made at its server: what ways in are made from. Stored with the session.
@@ -57,19 +60,22 @@ struct Adapters {
 #[serde(tag = "provider", rename_all = "lowercase")]
 pub enum Meeting {
     Bbb(bbb::BbbMeeting),
+    Zoom(zoom::ZoomMeeting),
 }
 
 impl Meeting {
     /// What the provider calls this very meeting.
-    pub fn external_id(&self) -> &str {
+    pub fn external_id(&self) -> String {
         match self {
-            Self::Bbb(meeting) => &meeting.internal_id,
+            Self::Bbb(meeting) => meeting.internal_id.clone(),
+            Self::Zoom(meeting) => meeting.number.to_string(),
         }
     }
 
-    /// Which of several servers has it.
+    /// Which of several servers has it, where it tells.
     pub fn server(&self) -> Option<&str> {
         match self {
+            Self::Zoom(_) => None,
             Self::Bbb(meeting) => Some(meeting.server.as_str()).filter(|server| !server.is_empty()),
         }
     }
@@ -94,6 +100,8 @@ pub struct JoinRequest<'a> {
     pub subject: &'a str,
     /// Where a meeting has to be made first ([`ProviderKind::makes_meetings`]): the one that was.
     pub meeting: Option<&'a Meeting>,
+    /// Where the provider makes a link for each person: this person's.
+    pub link: Option<&'a Secret>,
 }
 
 /// The person as the provider shall know it.
@@ -163,6 +171,8 @@ impl Providers {
                 event_sync: event_sync::EventSync::new(&config.jitsi_webhook_secret),
                 mod_webhook: standard_webhooks::StandardWebhooks::new(&config.jitsi_webhook_secret),
                 jaas: jaas::Jaas::new(&config.jaas_webhook_secret),
+                zoom: None,
+                zoom_webhooks: zoom::webhook::Webhooks::new(""),
             }),
         }
     }
@@ -173,6 +183,7 @@ impl Providers {
         let (mut jitsi, mut jaas_meetings, mut bbb) = (None, None, None);
         let (mut event_sync, mut jaas) = (event_sync::EventSync::new(""), jaas::Jaas::new(""));
         let mut mod_webhook = standard_webhooks::StandardWebhooks::new("");
+        let (mut zoom, mut zoom_webhooks) = (None, zoom::webhook::Webhooks::new(""));
         match &configuration.settings {
             Settings::Jitsi(settings) => {
                 jitsi = jitsi::Jitsi::new(settings, secret("jwt_secret"));
@@ -184,9 +195,13 @@ impl Providers {
                 jaas = jaas::Jaas::new(secret("webhook_secret"));
             }
             Settings::Bbb(settings) => bbb = bbb::Bbb::new(settings, secret("shared_secret"), secret("server_secrets")),
-            Settings::Zoom(_) => {}
+            Settings::Zoom(settings) => {
+                zoom = zoom::Zoom::new(settings, secret("client_secret"), secret("sdk_secret"));
+                zoom_webhooks = zoom::webhook::Webhooks::new(secret("webhook_secret"));
+            }
         }
-        Self { adapters: Arc::new(Adapters { jitsi, jaas_meetings, bbb, event_sync, mod_webhook, jaas }) }
+        let adapters = Adapters { jitsi, jaas_meetings, bbb, event_sync, mod_webhook, jaas, zoom, zoom_webhooks };
+        Self { adapters: Arc::new(adapters) }
     }
 
     /// Where sessions are held that say nothing of it.
@@ -201,13 +216,18 @@ impl Providers {
             ProviderKind::Jitsi => self.adapters.jitsi.is_some(),
             ProviderKind::Jaas => self.adapters.jaas_meetings.is_some(),
             ProviderKind::Bbb => self.adapters.bbb.is_some(),
-            ProviderKind::Zoom => false,
+            ProviderKind::Zoom => self.adapters.zoom.is_some(),
         }
     }
 
     /// The BigBlueButton, for those who make and end meetings there.
     pub fn bbb(&self) -> Result<&bbb::Bbb, ProviderError> {
         self.adapters.bbb.as_ref().ok_or(ProviderError::NotConfigured(ProviderKind::Bbb))
+    }
+
+    /// The Zoom account, for those who ask its API.
+    pub fn zoom(&self) -> Result<&zoom::Zoom, ProviderError> {
+        self.adapters.zoom.as_ref().ok_or(ProviderError::NotConfigured(ProviderKind::Zoom))
     }
 
     /// A way in for one person, into one room, for a limited time. Makes no request.
@@ -222,7 +242,10 @@ impl Providers {
                 return self.bbb()?.join(request, meeting);
             }
             ProviderKind::Zoom => {
-                return Err(ProviderError::Unsupported { provider: request.kind, what: "joining" });
+                let Some(Meeting::Zoom(meeting)) = request.meeting else {
+                    return Err(ProviderError::Rejected("the meeting was not made"));
+                };
+                return self.zoom()?.join(request, meeting);
             }
         };
         adapter.as_ref().ok_or(ProviderError::NotConfigured(request.kind))?.join(request)
@@ -240,7 +263,7 @@ impl Providers {
                 let bbb = self.adapters.bbb.as_ref().ok_or(WebhookError::NotConfigured)?;
                 return bbb.verify(delivery).map(Verified::Events);
             }
-            WebhookSource::Zoom => return Err(WebhookError::NotConfigured),
+            WebhookSource::Zoom => return self.adapters.zoom_webhooks.verify(delivery),
         }
         let body = json(delivery.body)?;
         let event = parse(delivery.source, &body, delivery.now)?;
@@ -255,6 +278,14 @@ impl Providers {
             _ => parse(source, &serde_json::from_slice(body).ok()?, DateTime::UNIX_EPOCH).ok()?.room,
         };
         Some(room).filter(|room| !room.is_empty() && !room.contains('\0'))
+    }
+
+    /// What else a stored event names the person as whom it is about, the surest first.
+    pub fn aliases(&self, source: WebhookSource, body: &Value) -> Vec<Alias> {
+        match source {
+            WebhookSource::Zoom => zoom::webhook::event_aliases(body),
+            WebhookSource::Jitsi | WebhookSource::Jaas | WebhookSource::Bbb => Vec::new(),
+        }
     }
 
     /// Reads what is stored of an event again, see [`Received::body`]. An event without a time of its own

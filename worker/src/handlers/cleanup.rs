@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use shared::{
-    db::{idempotency_keys, recordings, schedule_ticks, webhook_events},
+    db::{api_pauses, idempotency_keys, recordings, schedule_ticks, webhook_events},
     jobs::Cleanup,
     queue::ledger,
 };
@@ -50,6 +50,7 @@ impl Handler for Cleanup {
                 break;
             }
         }
+        api_pauses::prune(&state.db).await?;
         let ticks = schedule_ticks::delete_older_than(&state.db, TICKS_KEPT_DAYS).await?;
         while !ctx.stop.is_cancelled() && recordings::expire(&state.db, STEP).await? == STEP as u64 {}
         let objects = delete_objects(state, ctx).await?;

@@ -17,6 +17,8 @@ use crate::{
     state::State,
 };
 
+mod zoom;
+
 /// A server takes a moment to end a meeting; so often it is asked within one run …
 const LOOKS: u32 = 5;
 /// … with this pause.
@@ -28,6 +30,9 @@ impl Handler for EndMeeting {
             tracing::warn!(room = self.room, "the provider configuration of a meeting is gone: nobody can end it");
             return Ok(Done::nothing());
         };
+        if self.provider == ProviderKind::Zoom {
+            return zoom::end(&self, &providers, state, ctx).await;
+        }
         let mut left = servers(&self, state, ctx, &providers).await?;
         for look in 0..LOOKS {
             if look > 0 {

@@ -3,8 +3,8 @@
 
 use chrono::Duration;
 use shared::{
-    db::{attendance, recordings, sessions},
-    jobs::FinalizeSession,
+    db::{attendance, meetings, recordings, sessions},
+    jobs::{FinalizeSession, ReconcileAttendance},
 };
 
 use crate::{
@@ -25,6 +25,9 @@ impl Handler for FinalizeSession {
         if session.recording_enabled {
             let ended_at = session.ended_at.unwrap_or_else(|| state.clock.now());
             recordings::expect(&mut *tx, &session, ended_at + Duration::hours(recordings::DEADLINE_HOURS)).await?;
+        }
+        if !meetings::list_unreported(&mut *tx, session.id).await?.is_empty() && session.provider.reports() {
+            tx.enqueue_in(&ReconcileAttendance { session_id: session.id }, ReconcileAttendance::DELAY).await?;
         }
         attendance::mark_finalized(&mut *tx, session.id).await?;
         tracing::info!(session.id = %session.id, people = rows.len(), "attendance report written");

@@ -16,7 +16,7 @@ use shared::{
         provider_configs,
         recordings::{self, Holder, Part, Progress},
     },
-    domain::recording::Recording,
+    domain::{provider::ProviderKind, recording::Recording},
     jobs::ImportRecording,
     providers::settings::Settings,
 };
@@ -32,6 +32,8 @@ use crate::{
 const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Larger files are refused. Six hours in the best quality that providers record have a tenth of it.
 const LARGEST: u64 = 64 * 1024 * 1024 * 1024;
+/// Of the objects: films, sound, transcripts.
+const EXTENSIONS: [&str; 3] = ["mp4", "m4a", "vtt"];
 /// How long a provider that does not have the file yet is left alone.
 const NOT_THERE_WAIT: Duration = Duration::from_secs(60);
 
@@ -63,17 +65,20 @@ impl Handler for ImportRecording {
     }
 }
 
-/// `<tenant>/<session>/<recording>.mp4`, ids without hyphens: some stores allow no more than about 110 bytes.
+/// `<tenant>/<session>/<recording>.<extension>`, ids without hyphens: some stores allow no more than about 110 bytes.
 fn object_key(recording: &Recording) -> String {
     let (tenant, session, id) = (recording.tenant_id.0, recording.session_id.0, recording.id.0);
-    format!("{}/{}/{}.mp4", tenant.simple(), session.simple(), id.simple())
+    let extension = recording.file_name.rsplit_once('.').map(|(_, extension)| extension);
+    let extension = extension.filter(|extension| EXTENSIONS.contains(extension)).unwrap_or(EXTENSIONS[0]);
+    format!("{}/{}/{}.{extension}", tenant.simple(), session.simple(), id.simple())
 }
 
 /// Whether a key is one of [`object_key`]'s.
 pub(super) fn is_recording_key(key: &str) -> bool {
     let is_id = |text: &str| text.len() == 32 && uuid::Uuid::try_parse(text).is_ok();
-    let parts: Vec<&str> = key.strip_suffix(".mp4").unwrap_or_default().split('/').collect();
-    parts.len() == 3 && parts.into_iter().all(is_id)
+    let (ids, extension) = key.rsplit_once('.').unwrap_or_default();
+    let parts: Vec<&str> = ids.split('/').collect();
+    EXTENSIONS.contains(&extension) && parts.len() == 3 && parts.into_iter().all(is_id)
 }
 
 /// Why an import does not go on now.
@@ -187,13 +192,23 @@ impl Import<'_> {
         Ok(response)
     }
 
-    /// Where the recording may come from.
+    /// Where the recording may come from, and as whom it is asked for there.
     async fn source(&self) -> Result<Source, Fault> {
         let (tenant, id) = (self.recording.tenant_id, self.recording.id);
         let config = provider_configs::find_for_recording(&self.state.db, tenant, id).await?;
-        let settings = config.map(|config| Settings::read(config.provider, &config.settings)).transpose();
+        let settings = config.as_ref().map(|config| Settings::read(config.provider, &config.settings)).transpose();
         let settings = settings.map_err(|e| Fault::Wrong(format!("its provider configuration cannot be read: {e}")))?;
-        Ok(self.state.fetcher.source(settings.as_ref()))
+        let source = self.state.fetcher.source(settings.as_ref());
+        match config.filter(|config| config.provider == ProviderKind::Zoom) {
+            None => Ok(source),
+            Some(config) => {
+                let mut connection = self.state.db.acquire().await?;
+                let providers = self.state.providers_of(&mut connection, config.id).await;
+                let providers = providers.map_err(|e| FetchError::Failed(e.to_string()))?;
+                let zoom = providers.as_ref().and_then(|providers| providers.zoom().ok().cloned());
+                Ok(source.of_zoom(zoom))
+            }
+        }
     }
 
     fn resume(&self) -> Option<Resume> {
@@ -203,9 +218,7 @@ impl Import<'_> {
 
     /// The size of the whole file, where somebody says it; and whether this is a recording at all.
     fn total_size(&self, response: &Response) -> Result<Option<u64>, Fault> {
-        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if matches!(media.as_str(), "text/html" | "application/xhtml+xml") {
+        if fetch::is_page(response.headers()) {
             return Err(Fault::Wrong("the provider answered with a web page instead of a file".into()));
         }
         let told = match content_range(response) {
@@ -427,7 +440,14 @@ mod tests {
     fn only_our_own_keys_are_taken_for_ours() {
         let id = "0190a0b0c0d0e0f00102030405060708";
         assert!(is_recording_key(&format!("{id}/{id}/{id}.mp4")));
-        for other in [format!("{id}/{id}.mp4"), format!("{id}/{id}/{id}"), format!("x/{id}/{id}.mp4"), String::new()] {
+        assert!(is_recording_key(&format!("{id}/{id}/{id}.vtt")));
+        for other in [
+            format!("{id}/{id}.mp4"),
+            format!("{id}/{id}/{id}.exe"),
+            format!("{id}/{id}/{id}"),
+            format!("x/{id}/{id}.mp4"),
+            String::new(),
+        ] {
             assert!(!is_recording_key(&other), "{other}");
         }
     }

@@ -6,7 +6,7 @@ use shared::{
     db::{meetings, recordings, sessions},
     domain::provider::ProviderKind,
     jobs::{ImportRecording, ListRecordings},
-    providers::bbb::Playback,
+    providers::{FileKind, bbb::Playback},
 };
 
 use crate::{
@@ -46,6 +46,9 @@ impl Handler for ListRecordings {
                 from: playback.from,
                 to: playback.to,
                 deadline_at,
+                bytes: None,
+                form: FileKind::Film.form(),
+                is_awaited: true,
             };
             if !playback.is_file() {
                 recordings::announce_playback(&mut tx, &session, &announced, &playback.format).await?;

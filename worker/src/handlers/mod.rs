@@ -2,8 +2,8 @@
 
 use shared::jobs::{
     AutoEndSessions, Cleanup, CloseStaleAttendance, DeleteRecording, EndMeeting, FinalizeSession, ImportRecording,
-    ListRecordings, Noop, PollMeeting, PollMeetings, ProcessWebhook, ProviderHealth, RegisterWebhooks,
-    SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings,
+    ListRecordings, Noop, PollMeeting, PollMeetings, ProcessWebhook, ProviderHealth, ReconcileAttendance,
+    RegisterWebhooks, SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings, UpdateMeeting,
 };
 
 use crate::registry::Registry;
@@ -21,10 +21,12 @@ mod poll_meeting;
 mod poll_meetings;
 mod process_webhook;
 mod provider_health;
+mod reconcile_attendance;
 mod register_webhooks;
 mod send_invitation;
 mod send_reminder;
 mod sync_recordings;
+mod update_meeting;
 
 /// THE list of what this process can run.
 pub fn registry() -> Registry {
@@ -42,12 +44,14 @@ pub fn registry() -> Registry {
         .register::<PollMeetings>()
         .register::<ProcessWebhook>()
         .register::<ProviderHealth>()
+        .register::<ReconcileAttendance>()
         .register::<RegisterWebhooks>()
         .register::<SendCancellation>()
         .register::<SendInvitation>()
         .register::<SendReminder>()
         .register::<SendUpdate>()
         .register::<SyncRecordings>()
+        .register::<UpdateMeeting>()
 }
 
 #[cfg(test)]

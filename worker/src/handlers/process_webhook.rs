@@ -17,17 +17,19 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::{
     db::{
-        attendance, invitees, meetings, participants, recordings, sessions, sightings, tenants,
+        attendance, invitees, meeting_registrants, meetings, participants, recordings, sessions, sightings, tenants,
         webhook_events::{self, WebhookState},
     },
     domain::{
         attendance::{SightingKind, Source},
-        ids::ProviderConfigId,
+        ids::{ProviderConfigId, RecordingId},
         provider::ProviderKind,
         session::{EndReason, Session, SessionStatus},
     },
     jobs::{FinalizeSession, ImportRecording, ListRecordings, PollMeeting, ProcessWebhook},
-    providers::{EventKind, Occupancy, ProviderEvent, WebhookSource, bbb::webhook::connections_of},
+    providers::{
+        Alias, EventKind, FileKind, Occupancy, ProviderEvent, RecordedFile, WebhookSource, bbb::webhook::connections_of,
+    },
     queue::Tx,
 };
 use sightings::NewSighting;
@@ -58,7 +60,8 @@ impl Handler for ProcessWebhook {
             Err(fault) => note = fault,
             Ok((_, event)) if event.kind == EventKind::Other => {}
             Ok((source, event)) => {
-                applied = apply(&mut tx, (source, &event), stored.provider_config_id).await?;
+                let aliases = state.providers.aliases(source, &stored.body);
+                applied = apply(&mut tx, (source, event, &aliases), stored.provider_config_id).await?;
                 "no session meets in this room".clone_into(&mut note);
                 tx.see(None).await?;
             }
@@ -75,7 +78,7 @@ impl Handler for ProcessWebhook {
 /// sessions it may be about: a tenant's own secret is good for the sessions of that configuration alone.
 async fn apply(
     tx: &mut Tx,
-    (source, event): (WebhookSource, &ProviderEvent),
+    (source, mut event, aliases): (WebhookSource, ProviderEvent, &[Alias]),
     verified_by: Option<ProviderConfigId>,
 ) -> Result<Option<Session>, JobError> {
     let mut found = sessions::find_by_room(&mut **tx, &event.room).await?;
@@ -88,6 +91,12 @@ async fn apply(
     let Some(found) = found else { return Ok(None) };
     // Until here nobody knows whose the event is.
     tx.see(Some(found.tenant_id)).await?;
+    if let EventKind::Joined { person, .. } | EventKind::Left { person, .. } = &mut event.kind
+        && person.is_none()
+    {
+        *person = meeting_registrants::find_person(tx, &found, aliases).await?;
+    }
+    let event = &event;
     let alone = needs_session_alone(&found, event);
     sightings::lock_session(tx, found.id, alone).await?;
     let Some(session) = sessions::find(&mut **tx, found.id).await? else { return Ok(None) };
@@ -124,6 +133,8 @@ async fn apply(
         EventKind::MeetingInDoubt => _ = tx.enqueue(&PollMeeting { session_id: session.id }).await?,
         EventKind::RecordingsChanged => _ = tx.enqueue(&ListRecordings { session_id: session.id }).await?,
         EventKind::NothingRecorded => recordings::expect_none(&mut **tx, &session).await?,
+        // The next join makes another one.
+        EventKind::MeetingDeleted => meetings::end_of(&mut **tx, session.id, &event.room).await?,
         EventKind::RecordingStarted => {
             let deadline = at.max(session.ends_at) + TimeDelta::hours(recordings::DEADLINE_HOURS);
             recordings::expect(&mut **tx, &session, deadline).await?;
@@ -136,8 +147,16 @@ async fn apply(
                 from: *from,
                 to: *to,
                 deadline_at: at + TimeDelta::hours(recordings::DEADLINE_HOURS),
+                bytes: None,
+                form: FileKind::Film.form(),
+                is_awaited: true,
             };
             if let Some(recording_id) = recordings::announce(tx, &session, &told).await? {
+                tx.enqueue(&ImportRecording { recording_id }).await?;
+            }
+        }
+        EventKind::FileRecorded(file) => {
+            if let Some(recording_id) = announce_file(tx, &session, file, at).await? {
                 tx.enqueue(&ImportRecording { recording_id }).await?;
             }
         }
@@ -148,6 +167,28 @@ async fn apply(
         EventKind::RoomCreated { .. } | EventKind::RecordingEnded | EventKind::Other => {}
     }
     Ok(Some(session))
+}
+
+/// A file can be fetched, as told at this time. The recording, if it has to be imported.
+pub(super) async fn announce_file(
+    tx: &mut Tx,
+    session: &Session,
+    file: &RecordedFile,
+    at: DateTime<Utc>,
+) -> sqlx::Result<Option<RecordingId>> {
+    let seconds = file.from.zip(file.to).map(|(from, to)| (to - from).num_seconds());
+    let told = recordings::Announced {
+        external_id: &file.external_id,
+        source_url: &file.url,
+        duration_seconds: seconds.filter(|seconds| *seconds >= 0),
+        from: file.from,
+        to: file.to,
+        deadline_at: at + TimeDelta::hours(recordings::DEADLINE_HOURS),
+        bytes: file.bytes,
+        form: file.kind.form(),
+        is_awaited: file.kind != FileKind::Transcript,
+    };
+    recordings::announce(tx, session, &told).await
 }
 
 /// Whether the event may change the session itself or many of its connections. Others hold it together, so that a

@@ -10,8 +10,7 @@ use shared::{
         provider::ProviderKind,
     },
     jobs::{AutoEndSessions, EndMeeting},
-    meetings::{Meetings, NamedBy, NewMeeting, Place},
-    outbound::Rule,
+    meetings::{NamedBy, NewMeeting, Place},
     providers::{
         Providers,
         settings::{Configuration, Settings},
@@ -38,22 +37,25 @@ async fn worker(server: &BigBlueButton) -> TestWorker {
 }
 
 /// Somebody has joined a session with this room.
-async fn make(server: &BigBlueButton, room: &str) {
+async fn make(worker: &TestWorker, server: &BigBlueButton, room: &str) {
     let settings = Settings::read(ProviderKind::Bbb, &json!({"server_url": server.url()})).unwrap();
     let secrets = [("shared_secret".to_owned(), Secret::new(SECRET))].into();
     let providers = Providers::of(&Configuration { settings, secrets });
-    let meetings = Meetings::new(Rule { allow_private: true, setting: "" }).unwrap();
     let new = NewMeeting {
         kind: ProviderKind::Bbb,
         room,
         title: "Algebra",
+        starts_at: worker.now(),
+        ends_at: worker.now(),
+        timezone: "UTC",
         recording: false,
         session: SessionId::new(),
         callbacks: None,
         place: Place::Any,
+        tried_before: false,
     };
     let deadline = tokio::time::Instant::now() + shared::meetings::LIMIT;
-    meetings.make((&providers, NamedBy::Tenant(ProviderConfigId::new())), &new, deadline).await.unwrap();
+    worker.state().meetings.make((&providers, NamedBy::Tenant(ProviderConfigId::new())), &new, deadline).await.unwrap();
 }
 
 fn end(room: &str, provider_config_id: Option<ProviderConfigId>) -> EndMeeting {
@@ -64,8 +66,8 @@ fn end(room: &str, provider_config_id: Option<ProviderConfigId>) -> EndMeeting {
 async fn a_meeting_is_over_when_its_server_says_so_and_telling_it_twice_does_no_harm() {
     let server = server().await;
     let worker = worker(&server).await;
-    make(&server, "algebra").await;
-    make(&server, "geometry").await;
+    make(&worker, &server, "algebra").await;
+    make(&worker, &server, "geometry").await;
     for _ in 0..2 {
         let job = worker.run(&end("algebra", None)).await;
         assert_eq!(job.state, "done", "{}", job.error());
@@ -80,7 +82,7 @@ async fn a_meeting_is_over_when_its_server_says_so_and_telling_it_twice_does_no_
 async fn a_server_that_is_down_is_told_later() {
     let server = server().await;
     let worker = worker(&server).await;
-    make(&server, "algebra").await;
+    make(&worker, &server, "algebra").await;
     let id = worker.enqueue(&end("algebra", None)).await;
     for faults in [
         Faults { status: Some(502), ..Faults::default() },

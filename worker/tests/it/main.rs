@@ -25,3 +25,4 @@ mod storage;
 mod support;
 mod sync_recordings;
 mod tenancy;
+mod zoom;

@@ -17,7 +17,8 @@ use sqlx::PgConnection;
 use crate::support::TestWorker;
 
 /// Tables of no tenant; the service's own.
-const OF_NOBODY: [&str; 6] = ["_sqlx_migrations", "queue_states", "rates", "schedule_ticks", "schedules", "tenants"];
+const OF_NOBODY: [&str; 7] =
+    ["_sqlx_migrations", "api_pauses", "queue_states", "rates", "schedule_ticks", "schedules", "tenants"];
 
 async fn names(connection: &mut PgConnection, sql: &'static str) -> BTreeSet<String> {
     sqlx::query_scalar(sql).fetch_all(connection).await.unwrap().into_iter().collect()

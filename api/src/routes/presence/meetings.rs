@@ -6,20 +6,24 @@ use axum::http::{StatusCode, header};
 use shared::{
     db::{
         meetings::{self, Claim, StoredMeeting},
-        sightings,
+        sessions, sightings,
     },
-    domain::{ids::SessionId, session::Session},
+    domain::{
+        ids::{MeetingId, SessionId},
+        session::Session,
+    },
     jobs::EndMeeting,
     meetings::{LIMIT, MeetingError, NamedBy, NewMeeting, Place},
     providers::{Meeting, Providers, bbb::webhook::connections_of},
     queue::Tx,
+    secrets::Secret,
 };
 use tokio::time::{Instant, sleep};
 
-use super::{Connection, has_place, may_enter, no_person, presence, way_in::configured};
+use super::{Connection, has_place, links::link, may_enter, no_person, presence, way_in::configured};
 use crate::{
     auth::Caller,
-    error::{Error, Problem, Result},
+    error::{Error, Problem, Result, not_found},
     idempotency,
     middleware::current_request_id,
     permissions::{self, Right, Seen},
@@ -34,11 +38,19 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Seconds after which a server that did not answer may be asked again.
 const RETRY_AFTER: u64 = 5;
 
-/// Makes the session's meeting, or finds it, for somebody who may join. While the provider is asked nothing is held, not
-/// even a connection to the database. So the caller judges again afterwards, in the transaction that is handed back.
+/// What somebody joins.
+pub struct Made {
+    pub meeting: Meeting,
+    /// This person's own link, where the provider makes one for each.
+    pub link: Option<Secret>,
+}
+
+/// Makes the session's meeting, or finds it, for somebody who may join; and their own link into it. While the provider is
+/// asked nothing is held, not even a connection to the database. So the caller judges again afterwards, in the transaction
+/// that is handed back.
 ///
 /// What is made for a session that ends meanwhile has no link that leads to it, and its server removes it.
-pub async fn make(state: &AppState, mut tx: Tx, caller: &Caller, id: SessionId) -> Result<(Meeting, Tx)> {
+pub async fn make(state: &AppState, mut tx: Tx, caller: &Caller, id: SessionId) -> Result<(Made, Tx)> {
     let Seen { session, part, .. } = permissions::see_on(&mut tx, caller, id, Right::View).await?;
     let part = part.ok_or_else(no_person)?;
     may_enter(&session, part, state.clock.now(), session.opens_at(caller.tenant.join_opens_before_s))?;
@@ -51,32 +63,47 @@ pub async fn make(state: &AppState, mut tx: Tx, caller: &Caller, id: SessionId) 
     };
     let public_url = state.config.public_url.trim_end_matches('/');
     let callbacks = (!public_url.is_empty()).then(|| format!("{public_url}{}", callbacks::base(session.id)));
-    let making = Making {
-        state,
-        caller,
-        providers,
-        session: &session,
-        callbacks: callbacks.as_deref(),
-        deadline: Instant::now() + LIMIT,
+    let making = async {
+        let deadline = Instant::now() + LIMIT;
+        let making = Making { state, caller, providers, session: &session, callbacks: callbacks.as_deref(), deadline };
+        let (id, meeting) = making.run().await?;
+        let Some(opened) = &configured else { return Ok(Made { meeting, link: None }) };
+        match link(state, caller, (&session, part, opened), (id, &meeting), deadline).await {
+            // Somebody has deleted it there.
+            Err(NotMade::Provider(MeetingError::Gone)) => {
+                making.forget(id).await?;
+                let (id, meeting) = making.run().await?;
+                let link = link(state, caller, (&session, part, opened), (id, &meeting), deadline).await?;
+                Ok(Made { meeting, link })
+            }
+            link => Ok(Made { link: link?, meeting }),
+        }
     };
-    let making = async { making.run().await.map_err(|error| error.into_answer(&session)) };
+    let making = async { making.await.map_err(|error: NotMade| error.told(&session)) };
     idempotency::without_transaction(state, caller, tx, making).await
 }
 
-/// Why there is no meeting.
-enum NotMade {
+/// Why there is no meeting, or no link into it.
+pub enum NotMade {
     Provider(MeetingError),
     Ours(Error),
 }
 
-impl<E: Into<Error>> From<E> for NotMade {
-    fn from(error: E) -> Self {
+impl From<MeetingError> for NotMade {
+    fn from(error: MeetingError) -> Self {
+        Self::Provider(error)
+    }
+}
+
+impl From<sqlx::Error> for NotMade {
+    fn from(error: sqlx::Error) -> Self {
         Self::Ours(error.into())
     }
 }
 
 impl NotMade {
-    fn into_answer(self, session: &Session) -> Error {
+    /// As the caller hears of it.
+    fn told(self, session: &Session) -> Error {
         match self {
             Self::Provider(error) => not_made(session, &error).into(),
             Self::Ours(error) => error,
@@ -96,7 +123,8 @@ struct Making<'a> {
 }
 
 impl Making<'_> {
-    async fn run(&self) -> Result<Meeting, NotMade> {
+    /// The meeting, and the row that has it.
+    async fn run(&self) -> Result<(MeetingId, Meeting), NotMade> {
         let mut waited = false;
         let mut moving = None;
         loop {
@@ -107,12 +135,19 @@ impl Making<'_> {
                 claim
             };
             match claim {
-                Claim::Mine(claimed) => return self.make(&claimed).await,
+                Claim::Mine { meeting, tried_before } => {
+                    let made = self.make(&meeting, tried_before).await?;
+                    return Ok((meeting.id, made));
+                }
                 Claim::Anothers => waited = true,
                 Claim::Made(known) if moving == Some(known.id) => {}
-                Claim::Made(StoredMeeting { details: Some(details), .. }) if waited => return Ok(details.0),
+                Claim::Made(StoredMeeting { id, details: Some(details), .. })
+                    if waited || self.session.provider.makes_meetings_once() =>
+                {
+                    return Ok((id, details.0));
+                }
                 Claim::Made(known) => match self.find(&known).await? {
-                    Some(meeting) => return Ok(meeting),
+                    Some(found) => return Ok(found),
                     // Somebody else has it moved.
                     None => (waited, moving) = (true, Some(known.id)),
                 },
@@ -125,8 +160,16 @@ impl Making<'_> {
     }
 
     /// For the first time, or after somebody died of it.
-    async fn make(&self, claimed: &StoredMeeting) -> Result<Meeting, NotMade> {
-        match self.ask(Place::Any).await {
+    async fn make(&self, claimed: &StoredMeeting, tried_before: bool) -> Result<Meeting, NotMade> {
+        let asked = if self.session.provider.makes_meetings_once() {
+            let (session, host) = self.anew(claimed.id).await?;
+            let place = host.as_deref().map_or(Place::Any, Place::At);
+            let new = NewMeeting { place, ..NewMeeting::of(&session, tried_before) };
+            self.state.meetings.make(self.providers, &new, self.deadline).await
+        } else {
+            self.ask(Place::Any).await
+        };
+        match asked {
             Ok(meeting) => {
                 let mut tx = self.begin().await?;
                 meetings::made(&mut *tx, claimed.id, &meeting).await?;
@@ -144,14 +187,13 @@ impl Making<'_> {
 
     /// The meeting where it is, or another one at the same server where it is over; at another server, if that one is down.
     /// `None` when somebody else is having it moved.
-    async fn find(&self, known: &StoredMeeting) -> Result<Option<Meeting>, NotMade> {
+    async fn find(&self, known: &StoredMeeting) -> Result<Option<(MeetingId, Meeting)>, NotMade> {
         let server = known.server.as_deref().unwrap_or_default();
         let error = match self.ask(Place::At(server)).await {
             Ok(meeting) => {
-                if known.external_id.as_deref() != Some(meeting.external_id()) {
-                    self.replace(known, &meeting).await?;
-                }
-                return Ok(Some(meeting));
+                let is_known = known.external_id.as_ref() == Some(&meeting.external_id());
+                let id = if is_known { known.id } else { self.replace(known, &meeting).await? };
+                return Ok(Some((id, meeting)));
             }
             Err(error) => error,
         };
@@ -160,7 +202,7 @@ impl Making<'_> {
             MeetingError::Unavailable(_) | MeetingError::LeftAlone(_) => {
                 self.state.meetings.can_move(self.providers.0, (self.session.provider, server))
             }
-            MeetingError::NotNow(_) | MeetingError::Refused(_) => false,
+            MeetingError::NotNow(_) | MeetingError::Refused(_) | MeetingError::Busy(_) | MeetingError::Gone => false,
         };
         if !is_elsewhere {
             return Err(NotMade::Provider(error));
@@ -177,8 +219,8 @@ impl Making<'_> {
         );
         match self.ask(Place::NotAt(server)).await {
             Ok(meeting) => {
-                self.replace(known, &meeting).await?;
-                Ok(Some(meeting))
+                let id = self.replace(known, &meeting).await?;
+                Ok(Some((id, meeting)))
             }
             Err(error) => {
                 let mut tx = self.begin().await?;
@@ -190,24 +232,16 @@ impl Making<'_> {
     }
 
     async fn ask(&self, place: Place<'_>) -> Result<Meeting, MeetingError> {
-        let new = NewMeeting {
-            kind: self.session.provider,
-            room: &self.session.room,
-            title: &self.session.title,
-            recording: self.session.recording_enabled,
-            session: self.session.id,
-            callbacks: self.callbacks,
-            place,
-        };
+        let new = NewMeeting { callbacks: self.callbacks, place, ..NewMeeting::of(self.session, false) };
         self.state.meetings.make(self.providers, &new, self.deadline).await
     }
 
     /// A meeting of another name than the last join had: whoever was in that one is there no more, whether its server says so
     /// or not. Where it was given up, and goes on after all, it is ended: a class is in one place.
-    async fn replace(&self, old: &StoredMeeting, meeting: &Meeting) -> Result<(), NotMade> {
+    async fn replace(&self, old: &StoredMeeting, meeting: &Meeting) -> Result<MeetingId, NotMade> {
         let mut tx = self.begin().await?;
         sightings::lock_session(&mut tx, self.session.id, true).await?;
-        meetings::replace(&mut tx, old, meeting).await?;
+        let id = meetings::replace(&mut tx, old, meeting).await?;
         if let (Some(life), Some(seen_at)) = (&old.external_id, old.seen_at.or(old.made_at)) {
             let whose = (self.session.id, self.session.tenant_id);
             sightings::end_silent_life(&mut tx, whose, &connections_of(life), seen_at).await?;
@@ -217,6 +251,27 @@ impl Making<'_> {
         {
             tx.enqueue(&EndMeeting { server: Some(server), ..end }).await?;
         }
+        tx.commit().await?;
+        Ok(id)
+    }
+
+    /// The session as it is after the claim, where the meeting will not be asked for again: what is changed from here on is
+    /// told by a job, which waits until the meeting is there. And which of several hosts is to have it.
+    async fn anew(&self, claimed: MeetingId) -> Result<(Session, Option<String>), NotMade> {
+        let hosts = self.providers.0.zoom().map(|zoom| zoom.user_ids.clone()).unwrap_or_default();
+        let mut tx = self.begin().await?;
+        let found = sessions::find(&mut *tx, self.session.id).await?;
+        let found = found.ok_or_else(|| NotMade::Ours(not_found("session").into()))?;
+        let host = meetings::share_out(&mut tx, claimed, &found, &hosts).await?;
+        tx.commit().await?;
+        Ok((found, host))
+    }
+
+    /// Another one takes its place; what is stored of it stays.
+    async fn forget(&self, id: MeetingId) -> Result<(), NotMade> {
+        tracing::warn!(session.id = %self.session.id, "the meeting was deleted at the provider: another one is made");
+        let mut tx = self.begin().await?;
+        meetings::end(&mut *tx, id).await?;
         Ok(tx.commit().await?)
     }
 
@@ -226,7 +281,7 @@ impl Making<'_> {
 }
 
 /// What happened is told to the log alone: people who join have no business with the network behind.
-fn not_made(session: &Session, error: &MeetingError) -> Problem {
+pub fn not_made(session: &Session, error: &MeetingError) -> Problem {
     tracing::warn!(
         request.id = current_request_id(),
         session.id = %session.id,
@@ -253,7 +308,12 @@ fn not_made(session: &Session, error: &MeetingError) -> Problem {
             )
             .header(header::RETRY_AFTER, retry_after)
         }
-        MeetingError::Refused(_) => {
+        MeetingError::Busy(wait) => {
+            let detail = "The meeting provider takes no more calls for a while. Nothing was changed; try again then.";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "provider-busy", "The meeting provider is busy", detail)
+                .header(header::RETRY_AFTER, wait.as_secs().max(1).to_string())
+        }
+        MeetingError::Refused(_) | MeetingError::Gone => {
             let detail = "The meeting server does not take what it is asked. An administrator has to see to the provider \
                           configuration; its test tells more.";
             Problem::new(StatusCode::BAD_GATEWAY, "provider-refused", "The meeting server refuses", detail)

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use shared::{
     domain::{person::Part, session::Session},
-    providers::{Join, JoinPerson, JoinRequest, Meeting, ProviderError},
+    providers::{Join, JoinPerson, JoinRequest, ProviderError},
     queue::Tx,
 };
 
+use super::meetings::Made;
 use crate::{
     auth::Caller,
     error::{Result, conflict, unavailable},
@@ -21,7 +22,7 @@ pub async fn way_in(
     state: &AppState,
     tx: &mut Tx,
     caller: &Caller,
-    (session, meeting): (&Session, Option<&Meeting>),
+    (session, made): (&Session, Option<&Made>),
     part: Part,
     (now, expires_at): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<Join> {
@@ -35,7 +36,8 @@ pub async fn way_in(
         now,
         recording: session.recording_enabled,
         subject: &session.title,
-        meeting,
+        meeting: made.map(|made| &made.meeting),
+        link: made.and_then(|made| made.link.as_ref()),
     };
     let configured = configured(state, tx, session).await?;
     let providers = configured.as_ref().map_or(&state.providers, |opened| &opened.providers);

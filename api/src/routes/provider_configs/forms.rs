@@ -94,7 +94,7 @@ fn property(field: &Field) -> RefOr<Schema> {
             .examples([field.example])
             .into(),
         Form::Word(words) => text().enum_values(Some(words.to_vec())).description(Some(field.about)).into(),
-        Form::Hosts | Form::BbbUrls => ArrayBuilder::new()
+        Form::Hosts | Form::BbbUrls | Form::Lines => ArrayBuilder::new()
             .items(text().min_length(Some(1)).pattern(Some(LINE)))
             .max_items(Some(MOST_HOSTS))
             .description(Some(field.about))
@@ -150,7 +150,7 @@ mod tests {
         for kind in ProviderKind::ALL {
             let mut example = json!({});
             for field in fields(kind) {
-                let value = if matches!(field.form, Form::Hosts | Form::BbbUrls) {
+                let value = if matches!(field.form, Form::Hosts | Form::BbbUrls | Form::Lines) {
                     json!([field.example])
                 } else {
                     field.example.into()

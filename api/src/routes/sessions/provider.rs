@@ -32,13 +32,7 @@ pub async fn choose(
     let found = provider_configs::choose(&mut **tx, tenant, named, kind).await?;
     let pointer = if named.is_some() { "/provider_config_id" } else { "/provider" };
     Ok(match found {
-        Some(config) if config.provider.holds_sessions() => {
-            Ok(Choice { provider: config.provider, config: Some(config.id) })
-        }
-        Some(config) => {
-            let kind = config.provider.as_str();
-            Err(Fault::at(pointer, format!("sessions cannot be held at a {kind} server yet")))
-        }
+        Some(config) => Ok(Choice { provider: config.provider, config: Some(config.id) }),
         None if named.is_some() => Err(gone()),
         None => {
             let provider = kind.unwrap_or_else(|| state.providers.default_kind());

@@ -12,6 +12,7 @@ use shared::{
         ids::SessionId,
         session::{Session, SessionStatus},
     },
+    jobs::UpdateMeeting,
 };
 
 use super::{
@@ -125,6 +126,9 @@ async fn change(
     }
     if moved || renamed {
         reminders::plan_update(&mut tx, &changed, now).await?;
+    }
+    if let Some(job) = UpdateMeeting::of(&session, &changed) {
+        tx.enqueue(&job).await?;
     }
     tx.commit().await?;
     Ok(respond(StatusCode::OK, changed))

@@ -36,6 +36,8 @@ pub enum Form {
     BbbUrls,
     /// A JaaS AppID.
     JaasAppId,
+    /// Some lines of text.
+    Lines,
     /// Some hosts.
     Hosts,
     /// One of these.
@@ -114,6 +116,26 @@ const ZOOM: &[Field] = &[
     required("account_id", Form::Line, "AbCdEfGhIjKlMnOpQrStUv", "Account of the server-to-server OAuth app."),
     required("client_id", Form::Line, "AbCdEfGhIjKlMnOpQrStUv", "Client id of that app."),
     required("user_id", Form::Line, "classes@example.org", "Id or mail address of the user whose meetings they are."),
+    optional(
+        "further_user_ids",
+        Form::Lines,
+        "classes-2@example.org",
+        "Further users: each hosts one meeting at a time, and classes that overlap are shared out among all of them.",
+    ),
+    optional(
+        "registration",
+        Form::Word(&["on", "off"]),
+        "on",
+        "Whether people get links of their own, by which they are known in events and reports; needs a licensed user. `on` \
+         when left out.",
+    ),
+    optional(
+        "sdk_key",
+        Form::Line,
+        "AbCdEfGhIjKlMnOpQrStUv",
+        "Client id of a Meeting SDK app, for pages that embed meetings.",
+    ),
+    RECORDING_HOSTS,
 ];
 
 /// The fields of a provider's settings.
@@ -153,7 +175,12 @@ pub fn secret_fields(kind: ProviderKind) -> &'static [SecretField] {
     ];
     const ZOOM: &[SecretField] = &[
         secret("client_secret", true, "Client secret of the server-to-server OAuth app."),
-        secret("webhook_secret", false, "Secret token of the app's event subscriptions."),
+        secret(
+            "webhook_secret",
+            false,
+            "Secret token of the app's event subscriptions; without it webhooks are refused.",
+        ),
+        secret("sdk_secret", false, "Client secret of the Meeting SDK app."),
     ];
     match kind {
         ProviderKind::Jitsi => JITSI,
@@ -222,7 +249,7 @@ fn text_fault(form: Form, text: &str) -> Option<&'static str> {
         Form::Host => jitsi::origin(text).is_some(),
         Form::BbbUrl => bbb::api_base(text).is_some(),
         Form::JaasAppId => jaas::is_app_id(text),
-        Form::Line | Form::Hosts | Form::BbbUrls | Form::Word(_) => true,
+        Form::Line | Form::Lines | Form::Hosts | Form::BbbUrls | Form::Word(_) => true,
     };
     (!right).then_some(match form {
         Form::BbbUrl => "is no address such as https://bbb.example.org/bigbluebutton/",

@@ -71,6 +71,14 @@ pub struct ZoomSettings {
     pub account_id: String,
     pub client_id: String,
     pub user_id: String,
+    #[serde(default)]
+    pub further_user_ids: Vec<String>,
+    #[serde(default = "on")]
+    pub registration: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sdk_key: Option<String>,
+    #[serde(default)]
+    pub recording_hosts: Vec<String>,
 }
 
 fn default_audience() -> String {
@@ -79,6 +87,10 @@ fn default_audience() -> String {
 
 fn any_domain() -> String {
     "*".to_owned()
+}
+
+fn on() -> String {
+    "on".to_owned()
 }
 
 fn default_checksum() -> String {
@@ -139,7 +151,8 @@ impl Settings {
                 (own.into_iter().collect(), s.recording_hosts.as_slice())
             }
             Self::Bbb(s) => (s.hosts(), s.recording_hosts.as_slice()),
-            Self::Jaas(_) | Self::Zoom(_) => (Vec::new(), [].as_slice()),
+            Self::Zoom(s) => (Vec::new(), s.recording_hosts.as_slice()),
+            Self::Jaas(_) => (Vec::new(), [].as_slice()),
         };
         own.into_iter().chain(named.iter().map(|host| host.to_ascii_lowercase())).collect()
     }

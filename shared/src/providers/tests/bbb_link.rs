@@ -32,6 +32,7 @@ fn request(part: Part, name: &'static str) -> JoinRequest<'static> {
         recording: false,
         subject: "",
         meeting: Some(&MEETING),
+        link: None,
     }
 }
 

@@ -16,6 +16,7 @@ fn request(part: Part) -> JoinRequest<'static> {
         recording: true,
         subject: "Cebir \"1\" & =?#/\\ ı",
         meeting: None,
+        link: None,
     }
 }
 
@@ -123,7 +124,7 @@ fn what_is_not_configured_says_so() {
         assert_eq!(providers.join(&request(Part::Host)), Err(ProviderError::NotConfigured(ProviderKind::Jitsi)));
     }
     let zoom = JoinRequest { kind: ProviderKind::Zoom, ..request(Part::Host) };
-    assert!(matches!(Providers::new(&config()).join(&zoom), Err(ProviderError::Unsupported { .. })));
+    assert!(matches!(Providers::new(&config()).join(&zoom), Err(ProviderError::Rejected(_))));
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod event_sync_webhook;
 mod jaas_webhook;
 mod jitsi_token;
 mod mod_webhook;
+mod zoom_meeting;
+mod zoom_webhook;
 
 fn config() -> ProvidersConfig {
     ProvidersConfig {
@@ -50,6 +52,10 @@ fn any_json() -> impl Strategy<Value = Value> {
             "muc-occupant-left",
             "PARTICIPANT_JOINED",
             "RECORDING_UPLOADED",
+            "meeting.participant_left",
+            "recording.completed",
+            "MP4",
+            "https://zoom.us/rec",
             "a@b",
             "[t]r",
             "1e308",
@@ -80,6 +86,15 @@ fn any_json() -> impl Strategy<Value = Value> {
         "preAuthenticatedLink",
         "durationSec",
         "startTimestamp",
+        "event",
+        "payload",
+        "object",
+        "participant",
+        "user_id",
+        "recording_files",
+        "file_type",
+        "download_url",
+        "leave_time",
     ]);
     scalar.prop_recursive(4, 64, 8, move |inner| {
         prop_oneof![
@@ -146,13 +161,14 @@ proptest! {
     #[test]
     fn no_json_makes_the_readers_panic(body in any_json(), event in prop::sample::select(vec![
         "muc-room-created", "muc-room-destroyed", "muc-occupant-joined", "muc-occupant-left",
-        "ROOM_CREATED", "PARTICIPANT_LEFT", "RECORDING_UPLOADED",
+        "ROOM_CREATED", "PARTICIPANT_LEFT", "RECORDING_UPLOADED", "meeting.participant_left", "recording.completed",
     ])) {
         let providers = Providers::new(&config());
         let mut named = body.clone();
         if let Some(map) = named.as_object_mut() {
             map.insert("event_name".into(), event.into());
             map.insert("eventType".into(), event.into());
+            map.insert("event".into(), event.into());
         }
         for body in [&body, &named] {
             for source in WebhookSource::ALL {
