@@ -19,7 +19,7 @@ use crate::domain::{
 /// The same function serves the live view and the stored report.
 pub async fn compute(connection: &mut PgConnection, session: &Session, now: DateTime<Utc>) -> sqlx::Result<Vec<Row>> {
     let Some(start) = session.started_at else { return Ok(Vec::new()) };
-    let span = Span { start, end: session.ended_at.unwrap_or(now) };
+    let span = Span { start, end: session.ended_at.unwrap_or(now), over: session.ended_at.is_some() };
     let rules = rules(&mut *connection, session).await?;
     let sightings = load_sightings(&mut *connection, session, &rules).await?;
     let invitees = invitees::list(&mut *connection, session.id).await?;
