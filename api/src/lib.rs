@@ -46,6 +46,7 @@ pub mod permissions;
 pub mod places;
 pub mod provider_configs;
 pub mod rates;
+pub mod reports;
 pub mod router;
 pub mod routes;
 pub mod schema;

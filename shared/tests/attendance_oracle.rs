@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Duration, Utc};
 use proptest::prelude::*;
 use shared::domain::attendance::{
-    Correction, Invited, Row, Rules, Sighting, SightingKind, Source, Span, Status, analytics, present_now, punctuality, report,
+    Correction, Invited, Row, Rules, Sighting, SightingKind, Source, Span, Status, analytics, present_now, punctuality,
+    report,
 };
 
 use SightingKind::{Ended, Joined, Left, Seen};
@@ -217,17 +218,16 @@ fn oracle(person: &str, sightings: &[Sighting]) -> Option<(BTreeSet<i64>, i64, i
         Some(_) => class(connection, &[EndReport]),
         None => class(connection, &[Webhook, Poll, EndReport]),
     };
-    let beats: BTreeSet<i64> = connections
-        .iter()
-        .flat_map(|c| class(c, &[Heartbeat]).into_keys().skip(1).collect::<Vec<_>>())
-        .collect();
+    let beats: BTreeSet<i64> =
+        connections.iter().flat_map(|c| class(c, &[Heartbeat]).into_keys().skip(1).collect::<Vec<_>>()).collect();
     let (mut instants, mut seconds, mut count) = (BTreeSet::new(), BTreeSet::new(), 0);
     for connection in connections.iter().copied() {
         let mut proven = Proven::default();
         heartbeats(&class(connection, &[Heartbeat]), &mut proven);
         let is_reported = !class(connection, &[EndReport]).is_empty();
         let others = connections.iter().filter(|other| **other != connection);
-        let joins = others.flat_map(|other| of_provider(other).into_iter().filter(|(_, kinds)| kinds.contains(&Joined)));
+        let joins =
+            others.flat_map(|other| of_provider(other).into_iter().filter(|(_, kinds)| kinds.contains(&Joined)));
         let elsewhere = Elsewhere {
             reported_left: if is_reported { None } else { reported_left(None) },
             beats: beats.clone(),
@@ -532,7 +532,11 @@ fn a_lost_left_costs_no_more_than_the_heartbeat_timeout() {
         intervals(&beats(from, to).chain(told.iter().copied()).collect::<Vec<_>>())
     };
     assert_eq!(with(&[(Webhook, Joined, 5)], 0, 300), [(0, 300)], "the page knows");
-    assert_eq!(with(&[(Webhook, Joined, 5), (Webhook, Ended, 500)], 0, 300), [(0, 300)], "the room's end is not theirs");
+    assert_eq!(
+        with(&[(Webhook, Joined, 5), (Webhook, Ended, 500)], 0, 300),
+        [(0, 300)],
+        "the room's end is not theirs"
+    );
     assert_eq!(with(&[(Webhook, Joined, 5), (Webhook, Left, 500)], 0, 300), [(0, 500)], "a phone lets the page sleep");
     assert_eq!(with(&[(Webhook, Joined, 5), (Webhook, Ended, 310)], 0, 300), [(0, 310)], "heard to the end");
     assert_eq!(with(&[(Webhook, Joined, 5), (Poll, Seen, 400)], 0, 300), [(0, 400)], "a poll saw them later");

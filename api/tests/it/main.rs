@@ -5,8 +5,10 @@
 mod key_server;
 mod support;
 
+mod analytics;
 mod api_keys;
 mod attendance;
+mod attendance_objections;
 mod audit_log;
 mod auth;
 mod bbb_servers;
@@ -28,6 +30,7 @@ mod operators;
 mod permission_matrix;
 mod permissions;
 mod presence;
+mod present;
 mod provider_configs;
 mod provider_secrecy;
 mod provider_sessions;

@@ -19,6 +19,8 @@ use crate::config::DatabaseConfig;
 pub mod api_keys;
 pub mod attendance;
 pub mod attendance_corrections;
+pub mod attendance_objections;
+pub mod attendance_ranges;
 pub mod audit_log;
 pub mod idempotency_keys;
 pub mod invitees;

@@ -30,25 +30,25 @@ pub fn present_now(sightings: &[Sighting], rules: &Rules, now: DateTime<Utc>) ->
 }
 
 fn here(person: &str, connections: &[Vec<Presence>], rules: &Rules, now: Instant) -> Option<Here> {
-    let lasts = |presence: &&Presence| match presence.ending {
+    let lasts = |presence: &Presence| match presence.ending {
         Ending::Left | Ending::Room => false,
         Ending::Open => true,
         Ending::Silent => now - presence.end <= rules.heartbeat_timeout,
     };
-    let until = |presence: &Presence| if presence.ending == Ending::Open { now } else { presence.end };
-    let lasting: Vec<&Presence> = connections.iter().flatten().filter(lasts).collect();
-    let latest = lasting.iter().map(|presence| until(presence)).max()?;
     let intervals = connections.iter().flatten().map(|presence| Interval {
         start: presence.start,
-        end: until(presence),
+        end: if lasts(presence) { now } else { presence.end },
         sources: presence.sources.clone(),
     });
-    let around = union(intervals.collect()).into_iter().find(|interval| interval.end >= latest)?;
+    let lasting: Vec<&Presence> = connections.iter().flatten().filter(|presence| lasts(presence)).collect();
+    if lasting.is_empty() {
+        return None;
+    }
     Some(Here {
         person: person.to_owned(),
-        since: around.start,
+        since: union(intervals.collect()).last()?.start,
         sources: lasting.iter().flat_map(|presence| presence.sources.iter().copied()).collect(),
-        connections: connections.iter().filter(|connection| connection.iter().any(|p| lasts(&p))).count(),
+        connections: connections.iter().filter(|connection| connection.iter().any(lasts)).count(),
     })
 }
 
