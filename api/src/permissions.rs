@@ -11,7 +11,7 @@
 //!
 //! Who may not view a session gets 404, as for a session that does not exist; who may view it, but not do the
 //! rest, gets 403. New sessions are made by instructors, admins and services. Jobs, queues and schedules, which are those
-//! of all tenants, are for operators alone ([`Operator`]); API keys and provider configurations for the tenant's
+//! of all tenants, are for operators alone ([`Operator`]); API keys, provider configurations and personal data for the tenant's
 //! administrators ([`Admin`]); the audit log and the webhooks that came for both ([`Overseer`]).
 //!
 //! A machine with an API key is a `service` or an `admin` of its tenant, whatever its key says. It is nobody in a class:
@@ -115,9 +115,12 @@ pub const RULES: &[(&str, Rule)] = &[
     ("docs_page", Rule::Open),
     ("download_recording", Rule::OnSession(Right::View)),
     ("end_session", Rule::OnSession(Right::Run)),
+    ("erase_person", Rule::Administer),
+    ("export_person", Rule::Administer),
     ("get_api_key", Rule::Administer),
     ("get_attendance", Rule::OnSession(Right::View)),
     ("get_calendar", Rule::OnSession(Right::View)),
+    ("get_erasure", Rule::Administer),
     ("get_job", Rule::Operate),
     ("get_ops", Rule::Open),
     ("get_provider_config", Rule::Administer),

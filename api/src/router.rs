@@ -39,6 +39,7 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(api_keys::get_api_key, api_keys::revoke_api_key))
         .routes(routes!(attendance_ranges::list_attendance))
         .routes(routes!(audit_log::list_audit_log))
+        .routes(routes!(people::get_erasure))
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::retry_dead_jobs))
         .routes(routes!(jobs::get_job))
@@ -46,6 +47,8 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(jobs::discard_job))
         .routes(routes!(jobs::retry_job))
         .routes(routes!(ops::get_ops))
+        .routes(routes!(people::export_person))
+        .routes(routes!(people::erase_person))
         .routes(routes!(
             provider_configs::list::list_provider_configs,
             provider_configs::create::create_provider_config

@@ -14,6 +14,7 @@ pub mod invitees;
 pub mod jobs;
 pub mod ops;
 pub mod participants;
+pub mod people;
 pub mod presence;
 pub mod present;
 pub mod provider_configs;

@@ -52,6 +52,7 @@ async fn good<'a>(app: &'a TestApp, operation: &str) -> (Client<'a>, String, Val
             app.student("s1").post(&path(&made, "attendance-objections/"), &reason).await.expect(StatusCode::CREATED);
             (app.teacher(), path(&made, "attendance-objections/s1/refuse/"), json!({"reason": "You were not"}))
         }
+        "/people/{person_id}/erase/" => (app.admin(), "/people/s7/erase/".to_owned(), json!({})),
         "/jobs/retry-dead/" => {
             job("dead").await;
             (operator(), operation.to_owned(), json!({}))
@@ -101,6 +102,7 @@ async fn every_post_of_the_document_gives_its_first_answer_again() {
                 "api_keys",
                 "provider_configs",
                 "attendance_objections",
+                "erasures",
                 "idempotency_keys",
             ];
             let mut counts = Vec::new();
