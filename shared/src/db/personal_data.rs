@@ -142,7 +142,6 @@ fn escaped(text: &str) -> String {
 }
 
 /// What is done to one table: `$1` tenant, `$2` person, `$3` pseudonym, `$4` and `$5` what finds the person in texts.
-
 const STEPS: &[(&str, &str)] = &[
     (
         "invitees",
