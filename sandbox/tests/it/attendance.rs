@@ -85,7 +85,7 @@ async fn live(system: &System, (id, room): (&str, &str), n: usize, stays: &[Stay
         let mut occupant = json!({"occupant_jid": jid, "id": person.id, "name": person.name, "joined_at": joined_at});
         let event =
             |what: &str, occupant: &Value| json!({"event_name": format!("muc-occupant-{what}"), "occupant": occupant});
-        if told % 2 == 0 {
+        if told.is_multiple_of(2) {
             tell(system, room, "occupant/joined", event("joined", &occupant)).await;
         }
         told += 1;
@@ -97,7 +97,7 @@ async fn live(system: &System, (id, room): (&str, &str), n: usize, stays: &[Stay
         }
         sleep_until(at(*to)).await;
         occupant["left_at"] = json!(Clock::System.now().timestamp());
-        if told % 2 == 0 {
+        if told.is_multiple_of(2) {
             tell(system, room, "occupant/left", event("left", &occupant)).await;
         }
         told += 1;
