@@ -15,8 +15,8 @@ use shared::{
     db::{erasures, tenants},
     domain::provider::ProviderKind,
     jobs::{
-        self, AutoEndSessions, Cleanup, CleanupPersonalData, CloseStaleAttendance, DeleteRecording, EndMeeting, ErasePerson,
-        ListRecordings, Noop, PollMeeting, PollMeetings, ProviderHealth, RegisterWebhooks, SyncRecordings,
+        self, AutoEndSessions, Cleanup, CleanupPersonalData, CloseStaleAttendance, DeleteRecording, EndMeeting,
+        ErasePerson, ListRecordings, Noop, PollMeeting, PollMeetings, ProviderHealth, RegisterWebhooks, SyncRecordings,
     },
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
