@@ -2,6 +2,8 @@
 //! for what a caller can mend, and `?` for the rest; what happened inside is logged once, with the
 //! request's id, and never shown.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -26,6 +28,9 @@ pub enum Error {
     /// The database said no, or nothing.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    /// The same to several requests whose changes were one statement.
+    #[error(transparent)]
+    Shared(Arc<sqlx::Error>),
     /// A defect of ours.
     #[error(transparent)]
     Internal(#[from] anyhow::Error),
@@ -169,20 +174,23 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match self {
             Self::Problem(problem) => problem.into_response(),
-            Self::Database(error) if is_unavailable(&error) => {
-                tracing::error!(request.id = current_request_id(), error = %error, "the database is not available");
-                unavailable(match broke(&error) {
-                    true => {
-                        "The connection to the database broke: what was asked for is done as a whole or not at all."
-                    }
-                    false => "The database does not answer at the moment; nothing was changed.",
-                })
-                .into_response()
-            }
-            Self::Database(error) => internal(&error),
+            Self::Database(error) => of_database(&error),
+            Self::Shared(error) => of_database(&error),
             Self::Internal(error) => internal(&format!("{error:#}")),
         }
     }
+}
+
+fn of_database(error: &sqlx::Error) -> Response {
+    if !is_unavailable(error) {
+        return internal(error);
+    }
+    tracing::error!(request.id = current_request_id(), error = %error, "the database is not available");
+    unavailable(match broke(error) {
+        true => "The connection to the database broke: what was asked for is done as a whole or not at all.",
+        false => "The database does not answer at the moment; nothing was changed.",
+    })
+    .into_response()
 }
 
 fn internal(error: &dyn std::fmt::Display) -> Response {

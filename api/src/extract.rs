@@ -8,7 +8,7 @@ use axum::{
 };
 use chrono::{DateTime, Datelike as _, Utc};
 use serde::de::DeserializeOwned;
-use shared::domain::ids::{ApiKeyId, JobId, ProviderConfigId, RecordingId, SessionId, WebhookEventId};
+use shared::domain::ids::{ApiKeyId, ErasureId, JobId, ProviderConfigId, RecordingId, SessionId, WebhookEventId};
 
 use crate::{
     error::{self, Error, Problem},
@@ -34,6 +34,10 @@ impl Named for RecordingId {
 
 impl Named for ProviderConfigId {
     const NAME: &'static str = "provider configuration";
+}
+
+impl Named for ErasureId {
+    const NAME: &'static str = "erasure";
 }
 
 impl Named for JobId {

@@ -23,6 +23,7 @@ pub use config::Config;
 use crate::{
     auth::{ApiKeys, TokenJudge},
     connections::Patience,
+    heartbeats::Heartbeats,
     places::Places,
     provider_configs::ProviderConfigs,
     rates::Rates,
@@ -38,6 +39,7 @@ pub mod connections;
 pub mod error;
 pub mod extract;
 pub mod faults;
+pub mod heartbeats;
 pub mod idempotency;
 pub mod middleware;
 pub mod openapi;
@@ -46,6 +48,7 @@ pub mod permissions;
 pub mod places;
 pub mod provider_configs;
 pub mod rates;
+pub mod reports;
 pub mod router;
 pub mod routes;
 pub mod schema;
@@ -126,6 +129,7 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
         prober: Prober::new(rule(&config), config.zoom.clone())?,
         meetings: Meetings::new(rule(&config), ZoomApi::new(&config.zoom, db.clone())?)?,
         storage: Storage::new(&config.storage)?,
+        heartbeats: Heartbeats::start(db.clone()),
         tenants: Tenants::new(db.clone()),
         tokens: Arc::new(TokenJudge::start(&config.auth)?),
         api_keys: ApiKeys::new(db.clone()),

@@ -65,6 +65,7 @@ pub fn head() -> OpenApi {
             ("invitees", "Who is invited"),
             ("attendance", "Who was there"),
             ("recordings", "Recordings and their files"),
+            ("people", "What is held about a person, for administrators"),
             ("api-keys", "Keys with which a tenant's machines call"),
             ("provider-configs", "Servers and accounts at meeting providers, for administrators"),
             ("audit-log", "Who changed what, for administrators and operators"),

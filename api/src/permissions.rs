@@ -11,7 +11,7 @@
 //!
 //! Who may not view a session gets 404, as for a session that does not exist; who may view it, but not do the
 //! rest, gets 403. New sessions are made by instructors, admins and services. Jobs, queues and schedules, which are those
-//! of all tenants, are for operators alone ([`Operator`]); API keys and provider configurations for the tenant's
+//! of all tenants, are for operators alone ([`Operator`]); API keys, provider configurations and personal data for the tenant's
 //! administrators ([`Admin`]); the audit log and the webhooks that came for both ([`Overseer`]).
 //!
 //! A machine with an API key is a `service` or an `admin` of its tenant, whatever its key says. It is nobody in a class:
@@ -87,7 +87,7 @@ pub enum Rule {
     MakeSessions,
     /// This right on the session, or on the session of the recording.
     OnSession(Right),
-    /// The same as `View`, and to be somebody who can be in a meeting.
+    /// The same as `View`, and to be somebody who can be in a meeting, or could have been.
     Join,
     /// To administer the tenant to which the thing belongs.
     Administer,
@@ -115,24 +115,33 @@ pub const RULES: &[(&str, Rule)] = &[
     ("docs_page", Rule::Open),
     ("download_recording", Rule::OnSession(Right::View)),
     ("end_session", Rule::OnSession(Right::Run)),
+    ("erase_person", Rule::Administer),
+    ("export_person", Rule::Administer),
     ("get_api_key", Rule::Administer),
     ("get_attendance", Rule::OnSession(Right::View)),
     ("get_calendar", Rule::OnSession(Right::View)),
+    ("get_erasure", Rule::Administer),
     ("get_job", Rule::Operate),
     ("get_ops", Rule::Open),
     ("get_provider_config", Rule::Administer),
     ("get_provider_health", Rule::Administer),
     ("get_recording", Rule::OnSession(Right::View)),
     ("get_session", Rule::OnSession(Right::View)),
+    ("get_session_analytics", Rule::OnSession(Right::Inspect)),
     ("get_webhook_event", Rule::Oversee),
     ("heartbeat", Rule::OnSession(Right::View)),
     ("join_session", Rule::Join),
     ("leave_session", Rule::OnSession(Right::View)),
+    ("list_analytics_of_people", Rule::Known),
+    ("list_analytics_of_sessions", Rule::Known),
     ("list_api_keys", Rule::Administer),
+    ("list_attendance", Rule::Known),
+    ("list_attendance_objections", Rule::OnSession(Right::View)),
     ("list_audit_log", Rule::Oversee),
     ("list_invitees", Rule::OnSession(Right::Inspect)),
     ("list_jobs", Rule::Operate),
     ("list_participants", Rule::OnSession(Right::Inspect)),
+    ("list_present", Rule::OnSession(Right::Inspect)),
     ("list_provider_configs", Rule::Administer),
     ("list_providers", Rule::Known),
     ("list_queues", Rule::Operate),
@@ -143,6 +152,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("livez", Rule::Open),
     ("make_provider_config_default", Rule::Administer),
     ("metrics", Rule::Open),
+    ("object_to_attendance", Rule::Join),
     ("openapi", Rule::Open),
     ("patch_provider_config", Rule::Administer),
     ("patch_session", Rule::OnSession(Right::Manage)),
@@ -155,6 +165,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("receive_jitsi_event_of_config", Rule::Provider),
     ("receive_webhook", Rule::Provider),
     ("receive_webhook_of_config", Rule::Provider),
+    ("refuse_attendance_objection", Rule::OnSession(Right::Manage)),
     ("replace_invitees", Rule::OnSession(Right::Manage)),
     ("replace_session", Rule::OnSession(Right::Manage)),
     ("replay_webhook_event", Rule::Oversee),

@@ -33,9 +33,13 @@ pub const WEBHOOKS: &str = "/api/v1/live-sessions/webhooks/";
 fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
     let list = OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(documents::welcome))
+        .routes(routes!(attendance_ranges::list_analytics_of_people))
+        .routes(routes!(attendance_ranges::list_analytics_of_sessions))
         .routes(routes!(api_keys::list_api_keys, api_keys::create_api_key))
         .routes(routes!(api_keys::get_api_key, api_keys::revoke_api_key))
+        .routes(routes!(attendance_ranges::list_attendance))
         .routes(routes!(audit_log::list_audit_log))
+        .routes(routes!(people::get_erasure))
         .routes(routes!(jobs::list_jobs))
         .routes(routes!(jobs::retry_dead_jobs))
         .routes(routes!(jobs::get_job))
@@ -43,6 +47,8 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(jobs::discard_job))
         .routes(routes!(jobs::retry_job))
         .routes(routes!(ops::get_ops))
+        .routes(routes!(people::export_person))
+        .routes(routes!(people::erase_person))
         .routes(routes!(
             provider_configs::list::list_provider_configs,
             provider_configs::create::create_provider_config
@@ -70,8 +76,11 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
             sessions::update::patch_session,
             sessions::remove::delete_session
         ))
+        .routes(routes!(analytics::get_session_analytics))
         .routes(routes!(attendance::get_attendance))
         .routes(routes!(attendance_corrections::correct_attendance))
+        .routes(routes!(attendance_objections::list_attendance_objections, attendance_objections::object_to_attendance))
+        .routes(routes!(attendance_objections::refuse_attendance_objection))
         .routes(routes!(calendar::get_calendar))
         .routes(routes!(sessions::lifecycle::cancel_session))
         .routes(routes!(sessions::lifecycle::end_session))
@@ -80,6 +89,7 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(presence::join_session))
         .routes(routes!(presence::leave_session))
         .routes(routes!(participants::list_participants))
+        .routes(routes!(present::list_present))
         .routes(routes!(recordings::list_recordings))
         .routes(routes!(sessions::lifecycle::start_session))
         .routes(routes!(webhook_events::list_webhook_events))

@@ -13,6 +13,7 @@ pub const PART: &[&str] = &["host", "co_host", "participant"];
 pub const INVITEE_ROLE: &[&str] = &["participant", "co_host"];
 pub const LOCALE: &[&str] = &["tr", "en"];
 pub const ATTENDANCE: &[&str] = &["present", "late", "left_early", "partial", "absent", "excused"];
+pub const OBJECTION: &[&str] = &["open", "upheld", "refused"];
 pub const SOURCE: &[&str] = &["heartbeat", "webhook", "poll", "end_report", "manual"];
 pub const QUEUE: &[&str] = &["default", "live", "notifications"];
 pub const HEALTH_STATE: &[&str] = &["up", "down"];
@@ -70,6 +71,7 @@ schemas! {
     invitee_role, invitee_role_or_null = INVITEE_ROLE;
     locale, locale_or_null = LOCALE;
     attendance, attendance_or_null = ATTENDANCE;
+    objection, objection_or_null = OBJECTION;
     source, source_or_null = SOURCE;
     recording, recording_or_null = RECORDING;
     queue, queue_or_null = QUEUE;
@@ -82,7 +84,10 @@ schemas! {
 mod tests {
     use serde::{Serialize, de::DeserializeOwned};
     use shared::{
-        db::{invitees::InviteeRole, provider_health::HealthState, webhook_events::WebhookState},
+        db::{
+            attendance_objections::ObjectionState, invitees::InviteeRole, provider_health::HealthState,
+            webhook_events::WebhookState,
+        },
         domain::{
             attendance,
             person::{Part, Role},
@@ -127,5 +132,6 @@ mod tests {
         }
         holds::<attendance::Status>(ATTENDANCE);
         holds::<attendance::Source>(SOURCE);
+        holds::<ObjectionState>(OBJECTION);
     }
 }

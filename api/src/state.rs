@@ -16,6 +16,7 @@ use sqlx::PgPool;
 use crate::{
     auth::{ApiKeys, Caller, TokenJudge},
     config::Config,
+    heartbeats::Heartbeats,
     idempotency,
     middleware::current_request_id,
     places::Places,
@@ -46,6 +47,7 @@ pub struct AppState {
     /// Makes meetings at providers.
     pub meetings: Meetings,
     pub storage: Storage,
+    pub heartbeats: Heartbeats,
     pub tenants: Tenants,
     pub tokens: Arc<TokenJudge>,
     pub api_keys: ApiKeys,

@@ -8,8 +8,8 @@ use chrono_tz::Tz;
 use shared::{
     db::schedules::Known,
     jobs::{
-        AutoEndSessions, Cleanup, CloseStaleAttendance, Job, PollMeetings, ProviderHealth, RegisterWebhooks,
-        SyncRecordings,
+        AutoEndSessions, Cleanup, CleanupPersonalData, CloseStaleAttendance, Job, PollMeetings, ProviderHealth,
+        RegisterWebhooks, SyncRecordings,
     },
     queue::{Enqueued, Tx},
 };
@@ -65,6 +65,13 @@ pub const TABLE: &[Entry] = &[
         zone: Tz::Europe__Istanbul,
         catch_up: CatchUp::Latest,
         enqueue: |tx| Box::pin(tx.enqueue(&Cleanup {})),
+    },
+    Entry {
+        name: CleanupPersonalData::NAME,
+        cron: "30 3 * * *",
+        zone: Tz::Europe__Istanbul,
+        catch_up: CatchUp::Latest,
+        enqueue: |tx| Box::pin(tx.enqueue(&CleanupPersonalData {})),
     },
     Entry {
         name: CloseStaleAttendance::NAME,
@@ -211,6 +218,7 @@ mod tests {
             [
                 "auto-end-sessions",
                 "cleanup",
+                "cleanup-personal-data",
                 "close-stale-attendance",
                 "poll-meetings",
                 "provider-health",
@@ -241,7 +249,7 @@ mod tests {
         assert_eq!((cleanup.cron.as_str(), cleanup.zone, cleanup.enabled), ("0 3 * * *", "Europe/Istanbul", true));
         // Midnight by UTC has passed; 03:00 in Istanbul is that midnight.
         assert_eq!(cleanup.next_run, Some("2026-03-02T00:00:00Z".parse().unwrap()));
-        let sync = &known[6];
+        let sync = &known[7];
         assert_eq!((sync.name, sync.enabled, sync.next_run), ("sync-recordings", false, None));
     }
 

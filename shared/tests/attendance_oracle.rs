@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Duration, Utc};
 use proptest::prelude::*;
 use shared::domain::attendance::{
-    Correction, Invited, Row, Rules, Sighting, SightingKind, Source, Span, Status, analytics, present_now, report,
+    Correction, Invited, Row, Rules, Sighting, SightingKind, Source, Span, Status, analytics, present_now, punctuality,
+    report,
 };
 
-use SightingKind::{Joined, Left, Seen};
+use SightingKind::{Ended, Joined, Left, Seen};
 use Source::{EndReport, Heartbeat, Manual, Poll, Webhook};
 
 const LENGTH: i64 = 600;
@@ -20,7 +21,7 @@ fn at(second: i64) -> DateTime<Utc> {
 }
 
 fn span() -> Span {
-    Span { start: at(0), end: at(LENGTH) }
+    Span { start: at(0), end: at(LENGTH), over: true }
 }
 
 fn rules() -> Rules {
@@ -66,18 +67,28 @@ enum Mode {
     UntilNext,
 }
 
+fn is_room_end(kinds: &BTreeSet<SightingKind>) -> bool {
+    kinds.iter().all(|kind| *kind == Ended)
+}
+
 /// The state after the instant `second`, found by looking back.
 fn mode_after(class: &Class, second: i64) -> Mode {
     let kinds = &class[&second];
-    let earlier = class.range(..second).next_back().map(|(before, _)| mode_after(class, *before));
+    let earlier = mode_before(class, second);
     let was_there = !matches!(earlier, None | Some(Mode::Absent));
-    match (kinds.contains(&Joined), kinds.contains(&Left), earlier) {
+    let closes = kinds.contains(&Left) || kinds.contains(&Ended);
+    match (kinds.contains(&Joined), closes, earlier) {
         (true, true, _) if was_there => Mode::Open,
         (_, true, _) => Mode::Absent,
         (true, false, _) | (false, false, None) => Mode::Open,
         (false, false, Some(Mode::Open)) => Mode::Open,
         (false, false, Some(_)) => Mode::UntilNext,
     }
+}
+
+/// `None` where nothing was told before of the person.
+fn mode_before(class: &Class, second: i64) -> Option<Mode> {
+    class.range(..second).next_back().map(|(before, _)| mode_after(class, *before))
 }
 
 /// Instants and seconds at which one connection was there.
@@ -99,27 +110,89 @@ fn heartbeats(class: &Class, proven: &mut Proven) {
     }
 }
 
-fn states(class: &Class, open_until: Option<i64>, proven: &mut Proven) {
-    for (&second, kinds) in class {
-        let earlier = class.range(..second).next_back().map(|(before, _)| mode_after(class, *before));
-        let lone_left = !kinds.contains(&Joined) && !kinds.contains(&Seen) && earlier == Some(Mode::Absent);
-        if !lone_left {
+/// What else is known of the person than this connection.
+struct Elsewhere {
+    /// The last `Left` of an end report that does not know the connection.
+    reported_left: Option<i64>,
+    /// Heartbeats beside each connection's first.
+    beats: BTreeSet<i64>,
+    /// Provider's joins of the other connections.
+    joins: BTreeSet<i64>,
+}
+
+/// Until when somebody was there who came, as far as this connection tells, at `from`, was last heard of at `told`, and of whom
+/// nothing more is known but that it was over at `over`.
+fn silent_end(from: i64, told: i64, over: i64, is_last: bool, elsewhere: &Elsewhere) -> i64 {
+    if let Some(left) = elsewhere.reported_left.filter(|_| is_last) {
+        return told.max(left.min(over));
+    }
+    let next_join = elsewhere.joins.iter().find(|join| **join > told).copied().unwrap_or(i64::MAX);
+    let heard = (from..=next_join.min(over)).rev().find(|second| elsewhere.beats.contains(second));
+    heard.filter(|heard| over - heard > TIMEOUT).map_or(over, |heard| heard.max(told))
+}
+
+/// For each second: what was told before it, what comes after, and so whether the person was there.
+fn states(class: &Class, elsewhere: &Elsewhere, proven: &mut Proven) {
+    // The end of a room before anything was told of the person is not about them.
+    let first = class.iter().find(|(_, kinds)| !is_room_end(kinds)).map_or(i64::MAX, |(second, _)| *second);
+    let class: Class = class.range(first..).map(|(second, kinds)| (*second, kinds.clone())).collect();
+    let mut silent = BTreeSet::new();
+    for (&second, kinds) in &class {
+        let earlier = mode_before(&class, second);
+        let nothing_new = !kinds.contains(&Joined) && !kinds.contains(&Seen) && earlier == Some(Mode::Absent);
+        if !nothing_new && !is_room_end(kinds) {
             proven.instants.insert(second);
         }
+        if mode_after(&class, second) == Mode::Absent {
+            continue;
+        }
+        // The next instant, and whether there the person was still there by what that instant itself tells.
+        match class.range(second + 1..).next() {
+            Some((&next, kinds)) if is_room_end(kinds) || (kinds.contains(&Ended) && !kinds.contains(&Left)) => {
+                match mode_after(&class, second) {
+                    Mode::Open => drop(silent.insert((second, next, is_room_end(kinds)))),
+                    _ if is_room_end(kinds) => {}
+                    _ => proven.seconds.extend(second..next),
+                }
+            }
+            Some((&next, _)) => proven.seconds.extend(second..next),
+            None if mode_after(&class, second) == Mode::Open => drop(silent.insert((second, LENGTH.max(second), true))),
+            None => {}
+        }
     }
-    let Some(last) = class.keys().next_back().copied() else { return };
-    let end = match open_until {
-        _ if mode_after(class, last) != Mode::Open => last,
-        Some(second) => second.max(last),
-        None => LENGTH.max(last),
-    };
-    if open_until.is_some() {
-        proven.instants.insert(end.min(if mode_after(class, last) == Mode::Absent { i64::MIN } else { end }));
+    for (told, over, is_silent) in silent {
+        if !is_silent {
+            proven.seconds.extend(told..over);
+            continue;
+        }
+        let from = began(&class, told);
+        let is_last = class.range(told + 1..).all(|(_, kinds)| !kinds.contains(&Joined) && !kinds.contains(&Seen));
+        let end = silent_end(from, told, over, is_last, elsewhere);
+        proven.seconds.extend(told..end);
+        proven.instants.insert(end);
     }
-    for second in 0..LENGTH {
-        let Some((before, _)) = class.range(..=second).next_back() else { continue };
-        if mode_after(class, *before) != Mode::Absent && second < end {
-            proven.seconds.insert(second);
+}
+
+/// When the presence began that goes on at `second`.
+fn began(class: &Class, second: i64) -> i64 {
+    let closed = |kinds: &BTreeSet<SightingKind>| kinds.contains(&Left) || kinds.contains(&Ended);
+    let mut began = second;
+    while !closed(&class[&began]) && !matches!(mode_before(class, began), None | Some(Mode::Absent)) {
+        began = *class.range(..began).next_back().expect("something was told before").0;
+    }
+    began
+}
+
+fn manual(class: &Class, proven: &mut Proven) {
+    for (&second, kinds) in class.iter().filter(|(_, kinds)| !is_room_end(kinds)) {
+        let earlier = mode_before(class, second);
+        if kinds.contains(&Joined) || kinds.contains(&Seen) || earlier != Some(Mode::Absent) {
+            proven.instants.insert(second);
+        }
+        if let Some((next, _)) = class.range(second + 1..).next()
+            && mode_after(class, second) != Mode::Absent
+        {
+            proven.seconds.extend(second..*next);
         }
     }
 }
@@ -134,25 +207,36 @@ fn oracle(person: &str, sightings: &[Sighting]) -> Option<(BTreeSet<i64>, i64, i
             .max()
     };
     let connections: BTreeSet<&str> = mine.iter().map(|sighting| sighting.connection.as_str()).collect();
+    let class = |connection: &str, sources: &[Source]| {
+        let mut class = Class::new();
+        for s in mine.iter().filter(|s| s.connection == connection && sources.contains(&s.source)) {
+            class.entry(second(s)).or_default().insert(s.kind);
+        }
+        class
+    };
+    let of_provider = |connection: &str| match reported_left(Some(connection)) {
+        Some(_) => class(connection, &[EndReport]),
+        None => class(connection, &[Webhook, Poll, EndReport]),
+    };
+    let beats: BTreeSet<i64> =
+        connections.iter().flat_map(|c| class(c, &[Heartbeat]).into_keys().skip(1).collect::<Vec<_>>()).collect();
     let (mut instants, mut seconds, mut count) = (BTreeSet::new(), BTreeSet::new(), 0);
-    for connection in connections {
-        let class = |sources: &[Source]| {
-            let mut class = Class::new();
-            for s in mine.iter().filter(|s| s.connection == connection && sources.contains(&s.source)) {
-                class.entry(second(s)).or_default().insert(s.kind);
-            }
-            class
-        };
+    for connection in connections.iter().copied() {
         let mut proven = Proven::default();
-        heartbeats(&class(&[Heartbeat]), &mut proven);
-        let is_reported = !class(&[EndReport]).is_empty();
-        let provider = match reported_left(Some(connection)) {
-            Some(_) => class(&[EndReport]),
-            None => class(&[Webhook, Poll, EndReport]),
+        heartbeats(&class(connection, &[Heartbeat]), &mut proven);
+        let is_reported = !class(connection, &[EndReport]).is_empty();
+        let others = connections.iter().filter(|other| **other != connection);
+        let joins =
+            others.flat_map(|other| of_provider(other).into_iter().filter(|(_, kinds)| kinds.contains(&Joined)));
+        let elsewhere = Elsewhere {
+            reported_left: if is_reported { None } else { reported_left(None) },
+            beats: beats.clone(),
+            joins: joins.map(|(second, _)| second).collect(),
         };
-        states(&provider, if is_reported { None } else { reported_left(None) }, &mut proven);
-        states(&class(&[Manual]), Some(i64::MIN), &mut proven);
+        states(&of_provider(connection), &elsewhere, &mut proven);
+        manual(&class(connection, &[Manual]), &mut proven);
         proven.instants.retain(|instant| (0..=LENGTH).contains(instant));
+        proven.seconds.retain(|second| (0..LENGTH).contains(second));
         if !proven.instants.is_empty() || !proven.seconds.is_empty() {
             count += 1;
         }
@@ -168,10 +252,14 @@ fn any_sighting() -> impl Strategy<Value = Sighting> {
     let source =
         prop_oneof![4 => Just(Heartbeat), 4 => Just(Webhook), 2 => Just(Poll), 1 => Just(EndReport), 1 => Just(Manual)];
     let kind = prop_oneof![2 => Just(Joined), 3 => Just(Seen), 2 => Just(Left)];
+    let told = prop_oneof![2 => Just(Joined), 3 => Just(Seen), 2 => Just(Left), 1 => Just(Ended)];
+    let source = source.prop_flat_map(move |source| {
+        let kind = if matches!(source, Webhook | Poll) { told.clone().boxed() } else { kind.clone().boxed() };
+        (Just(source), kind)
+    });
     // Few people and connections, and multiples of 5 s half of the time, so that things meet.
     let second = prop_oneof![(-12_i64..132).prop_map(|five| five * 5), -60_i64..660];
-    ("[ab]", "[xy]", source, kind, second)
-        .prop_map(|(p, c, source, kind, second)| sighting(&p, &c, source, kind, second))
+    ("[ab]", "[xy]", source, second).prop_map(|(p, c, (source, kind), second)| sighting(&p, &c, source, kind, second))
 }
 
 fn with_repetitions() -> impl Strategy<Value = (Vec<Sighting>, Vec<Sighting>)> {
@@ -187,8 +275,13 @@ fn with_repetitions() -> impl Strategy<Value = (Vec<Sighting>, Vec<Sighting>)> {
     })
 }
 
+/// `ATTENDANCE_HISTORIES=100000` tries as many.
+fn cases() -> u32 {
+    std::env::var("ATTENDANCE_HISTORIES").ok().and_then(|many| many.parse().ok()).unwrap_or(2_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_report_agrees_with_the_oracle_second_by_second(sightings in prop::collection::vec(any_sighting(), 0..60)) {
@@ -217,12 +310,13 @@ proptest! {
     }
 
     #[test]
-    fn more_evidence_of_presence_never_takes_presence_away(
+    fn more_evidence_of_presence_takes_no_presence_away_while_the_session_is_live(
         sightings in prop::collection::vec(any_sighting(), 0..40),
         second in 0_i64..LENGTH,
     ) {
+        let live = Span { over: false, ..span() };
         let seconds = |sightings: &[Sighting]| -> BTreeSet<i64> {
-            seconds_of(&rows(sightings)[0]).iter().flat_map(|(start, end)| *start..*end).collect()
+            seconds_of(&report(live, &[invited("ali")], sightings, &[], &rules())[0]).iter().flat_map(|(start, end)| *start..*end).collect()
         };
         let mut more: Vec<_> = sightings.into_iter().map(|s| Sighting { person: "ali".to_owned(), ..s }).collect();
         let before = seconds(&more);
@@ -381,16 +475,17 @@ fn who_is_here_now_follows_each_kind_of_evidence() {
         sighting("future", "c", Webhook, Joined, 131),
     ];
     let here = present_now(&sightings, &rules(), at(130));
-    assert_eq!(here.iter().map(String::as_str).collect::<Vec<_>>(), ["beating", "joined"]);
+    let here: Vec<_> = here.iter().map(|here| (here.person.as_str(), here.since, here.connections)).collect();
+    assert_eq!(here, [("joined", at(0), 1), ("beating", at(100), 1)]);
 }
 
 #[test]
 fn a_session_without_length_divides_by_nothing() {
-    let instant = Span { start: at(0), end: at(0) };
+    let instant = Span { start: at(0), end: at(0), over: true };
     let row = report(instant, &[invited("ali")], &[sighting("ali", "c", Webhook, Joined, -5)], &[], &rules()).remove(0);
     assert_eq!((row.present_seconds, row.percent, row.status), (0, 0.0, Status::Partial));
     assert_eq!(analytics(instant, &[row], Duration::seconds(60)).timeline, []);
-    let backwards = Span { start: at(10), end: at(0) };
+    let backwards = Span { start: at(10), end: at(0), over: true };
     assert_eq!(report(backwards, &[invited("ali")], &[], &[], &rules())[0].percent, 0.0);
 }
 
@@ -413,8 +508,58 @@ fn analytics_tell_peak_average_and_timeline() {
     let found = analytics(span(), &rows(&sightings), Duration::seconds(400));
     assert_eq!((found.peak, found.peak_at), (3, Some(at(300))), "at the instant of leaving one is still there");
     assert_eq!(found.average, 1.75);
-    let timeline: Vec<_> = found.timeline.iter().map(|bucket| (bucket.start, bucket.average)).collect();
-    assert_eq!(timeline, [(at(0), 1.63), (at(400), 2.0)]);
+    let timeline: Vec<_> = found.timeline.iter().map(|bucket| (bucket.start, bucket.average, bucket.peak)).collect();
+    assert_eq!(timeline, [(at(0), 1.63, 3), (at(400), 2.0, 2)]);
+}
+
+#[test]
+fn punctuality_counts_those_who_came() {
+    let came = |person: &str, from, to| {
+        [sighting(person, "c", Webhook, Joined, from), sighting(person, "c", Webhook, Left, to)]
+    };
+    let sightings = [came("early", -30, 600), came("late", 61, 600), came("hasty", 20, 500)].concat();
+    let rows = report(span(), &[invited("absent")], &sightings, &[], &rules());
+    let found = punctuality(span(), &rows, &rules());
+    assert_eq!((found.on_time, found.late, found.left_early), (2, 1, 1));
+    assert_eq!(found.median_delay_seconds, Some(20));
+    assert_eq!(punctuality(span(), &[], &rules()).median_delay_seconds, None);
+}
+
+#[test]
+fn a_lost_left_costs_no_more_than_the_heartbeat_timeout() {
+    let beats = |from: i64, to: i64| (from..=to).step_by(20).map(|at| (Heartbeat, Seen, at));
+    let with = |told: &[(Source, SightingKind, i64)], from, to| {
+        intervals(&beats(from, to).chain(told.iter().copied()).collect::<Vec<_>>())
+    };
+    assert_eq!(with(&[(Webhook, Joined, 5)], 0, 300), [(0, 300)], "the page knows");
+    assert_eq!(
+        with(&[(Webhook, Joined, 5), (Webhook, Ended, 500)], 0, 300),
+        [(0, 300)],
+        "the room's end is not theirs"
+    );
+    assert_eq!(with(&[(Webhook, Joined, 5), (Webhook, Left, 500)], 0, 300), [(0, 500)], "a phone lets the page sleep");
+    assert_eq!(with(&[(Webhook, Joined, 5), (Webhook, Ended, 310)], 0, 300), [(0, 310)], "heard to the end");
+    assert_eq!(with(&[(Webhook, Joined, 5), (Poll, Seen, 400)], 0, 300), [(0, 400)], "a poll saw them later");
+    assert_eq!(with(&[(Webhook, Joined, 5)], 0, 0), [(0, 0), (5, 600)], "the page only opened the meeting");
+    assert_eq!(intervals(&[(Webhook, Joined, 5), (Webhook, Ended, 500)]), [(5, 500)]);
+    assert_eq!(intervals(&[(Webhook, Ended, 3)]), []);
+
+    let live = Span { over: false, ..span() };
+    let sightings: Vec<_> = beats(0, 300)
+        .chain([(Webhook, Joined, 5)])
+        .map(|(source, kind, second)| sighting("ali", "c", source, kind, second))
+        .collect();
+    let row = report(live, &[], &sightings, &[], &rules()).remove(0);
+    assert_eq!(seconds_of(&row), [(0, 600)], "it may still come");
+}
+
+#[test]
+fn who_came_back_by_another_connection_was_away_between() {
+    let told = |connection: &str, kind, second| sighting("ali", connection, Webhook, kind, second);
+    let mut sightings = vec![told("first", Joined, 5), told("second", Joined, 400), told("second", Left, 600)];
+    sightings.extend((0..=10).map(|beat| sighting("ali", "a", Heartbeat, Seen, beat * 20)));
+    sightings.extend((0..=9).map(|beat| sighting("ali", "b", Heartbeat, Seen, 400 + beat * 20)));
+    assert_eq!(seconds_of(&rows(&sightings)[0]), [(0, 200), (400, 600)]);
 }
 
 #[test]
@@ -445,7 +590,7 @@ fn rules_survive_json_and_missing_fields_take_the_default() {
 
 #[test]
 fn who_was_excused_and_did_not_come_is_excused_whatever_else_is_corrected() {
-    let span = Span { start: at(0), end: at(600) };
+    let span = Span { start: at(0), end: at(600), over: true };
     let ill = Invited { excused: true, ..invited("ill") };
     let of =
         |corrections: &[Correction]| report(span, std::slice::from_ref(&ill), &[], corrections, &rules()).remove(0);

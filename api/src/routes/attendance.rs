@@ -1,18 +1,20 @@
 //! The attendance report: live while the session runs, final some moments after its end.
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
-use chrono::{DateTime, FixedOffset, Utc};
+use std::collections::HashMap;
+
+use axum::{extract::State, response::Response};
+use chrono::{DateTime, FixedOffset};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use shared::{
-    db::attendance,
+    db::{
+        attendance::{self, Behind},
+        attendance_objections,
+    },
     domain::{
         attendance::{Row, Source, Status},
         ids::SessionId,
+        person::is_guest,
         session::{Session, SessionStatus},
     },
 };
@@ -21,10 +23,11 @@ use uuid::Uuid;
 
 use crate::{
     auth::Caller,
-    error::{Problem, Result, bad_parameter, conflict},
+    error::{Problem, Result, conflict},
     extract::{Id, Query},
     permissions::{Right, see},
-    routes::attendance_tables as tables,
+    reports::{self, BATCH, Cell, Format, Record, Rows, local},
+    routes::attendance_objections::ObjectionBody,
     schema,
     state::AppState,
 };
@@ -52,6 +55,8 @@ pub struct AttendanceRow {
     pub name: String,
     pub email: Option<String>,
     pub invited: bool,
+    /// Somebody whom the provider does not name: came without a link of their own.
+    pub guest: bool,
     pub first_join_at: Option<DateTime<FixedOffset>>,
     pub last_leave_at: Option<DateTime<FixedOffset>>,
     /// Time present: the union over all connections and sources.
@@ -65,6 +70,8 @@ pub struct AttendanceRow {
     pub connections: usize,
     /// Null where everything is as computed.
     pub corrected: Option<CorrectedAttendance>,
+    /// What the person said against the row last.
+    pub objection: Option<ObjectionBody>,
 }
 
 /// That somebody corrected the row, and what had been computed.
@@ -87,16 +94,6 @@ pub struct AttendanceInterval {
     /// What proves it.
     #[schema(value_type = Vec<String>, example = json!(["heartbeat", "webhook"]))]
     pub sources: Vec<Source>,
-}
-
-/// How the report is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Format {
-    #[default]
-    Json,
-    Csv,
-    Xlsx,
 }
 
 /// How the report is wanted.
@@ -134,30 +131,62 @@ pub async fn get_attendance(
 ) -> Result<Response> {
     let (mut tx, seen) = see(&state, &caller, id, Right::View).await?;
     let session = seen.session;
-    let zone = query.tz.clone().unwrap_or_else(|| session.timezone.clone());
-    let zone: Tz = zone.parse().map_err(|_| bad_parameter("tz", "is no time zone of the IANA database"))?;
+    let zone = reports::zone(query.tz.as_deref(), &session.timezone)?;
     let Some(started_at) = session.started_at else { return Err(not_started(&session).into()) };
-    let is_final = session.status == SessionStatus::Ended && session.finalized_at.is_some();
-    let mut rows = match is_final {
-        true => attendance::load(&mut *tx, id).await?,
-        false => attendance::compute(&mut tx, &session, state.clock.now()).await?,
-    };
-    if !seen.standing.may(Right::Inspect) {
-        rows.retain(|row| row.person == caller.id);
-    }
+    let is_final = is_final(&session);
+    let only = (!seen.standing.may(Right::Inspect)).then(|| caller.id.clone());
+    let objections = attendance_objections::newest(&mut tx, id, only.as_deref()).await?;
+    let objections = objections.into_iter().map(|o| (o.person_id.clone(), ObjectionBody::of(o, zone))).collect();
     let report = AttendanceReport {
         session_id: id.0,
         is_final,
         started_at: local(started_at, zone),
         ended_at: session.ended_at.map(|at| local(at, zone)),
         timezone: zone.name().to_owned(),
-        results: rows.into_iter().map(|row| show(row, zone)).collect(),
+        results: Vec::new(),
     };
-    match query.format.unwrap_or_default() {
-        Format::Json => Ok(Json(report).into_response()),
-        Format::Csv => tables::csv(&report),
-        Format::Xlsx => tables::xlsx(&report),
-    }
+    let rows = if is_final {
+        drop(tx);
+        stored(state, caller, Stored { session: id, only, zone, objections })
+    } else {
+        let mut rows = attendance::compute(&mut tx, &session, state.clock.now()).await?;
+        rows.retain(|row| only.as_ref().is_none_or(|person| row.person == *person));
+        let mut objections = objections;
+        reports::at_once(rows.into_iter().map(|row| with_objection(row, zone, &mut objections)).collect())
+    };
+    reports::respond(query.format.unwrap_or_default(), &report, &format!("attendance-{id}"), rows).await
+}
+
+/// Whether the stored report is the report.
+pub fn is_final(session: &Session) -> bool {
+    session.status == SessionStatus::Ended && session.finalized_at.is_some()
+}
+
+/// A stored report, or what one person sees of it.
+struct Stored {
+    session: SessionId,
+    only: Option<String>,
+    zone: Tz,
+    objections: HashMap<String, ObjectionBody>,
+}
+
+fn stored(state: AppState, caller: Caller, report: Stored) -> Rows<AttendanceRow> {
+    let Stored { session, only, zone, mut objections } = report;
+    let pages = reports::in_batches(move |behind: Option<Behind>| {
+        let (state, caller, only) = (state.clone(), caller.clone(), only.clone());
+        async move {
+            let mut tx = state.begin_for(&caller).await?;
+            let rows = attendance::page(&mut *tx, session, only.as_deref(), behind.as_ref(), BATCH).await?;
+            let next = reports::next(&rows, Behind::row);
+            Ok((rows, next))
+        }
+    });
+    reports::map(pages, move |row| with_objection(row, zone, &mut objections))
+}
+
+fn with_objection(row: Row, zone: Tz, objections: &mut HashMap<String, ObjectionBody>) -> AttendanceRow {
+    let objection = objections.remove(&row.person);
+    AttendanceRow { objection, ..show(row, zone) }
 }
 
 pub fn not_started(session: &Session) -> Problem {
@@ -165,13 +194,10 @@ pub fn not_started(session: &Session) -> Problem {
         .session_status(session.status)
 }
 
-fn local(at: DateTime<Utc>, zone: Tz) -> DateTime<FixedOffset> {
-    at.with_timezone(&zone).fixed_offset()
-}
-
 pub fn show(row: Row, zone: Tz) -> AttendanceRow {
     AttendanceRow {
         name: row.name.unwrap_or_default(),
+        guest: is_guest(&row.person),
         person_id: row.person,
         email: row.email,
         invited: row.invited,
@@ -198,5 +224,49 @@ pub fn show(row: Row, zone: Tz) -> AttendanceRow {
             original_present_seconds: corrected.original_present_seconds,
             original_percent: corrected.original_percent,
         }),
+        objection: None,
+    }
+}
+
+impl Record for AttendanceRow {
+    const NAME: &'static str = "attendance";
+    const COLUMNS: &'static [&'static str] = &[
+        "person_id",
+        "name",
+        "email",
+        "invited",
+        "status",
+        "first_join_at",
+        "last_leave_at",
+        "present_seconds",
+        "percent",
+        "connections",
+        "corrected_by",
+        "correction_reason",
+        "guest",
+        "objection",
+        "objection_state",
+    ];
+
+    fn cells(&self) -> Vec<Cell> {
+        let corrected = self.corrected.as_ref();
+        let objection = self.objection.as_ref();
+        vec![
+            self.person_id.as_str().into(),
+            self.name.as_str().into(),
+            self.email.as_deref().unwrap_or_default().into(),
+            Cell::Bool(self.invited),
+            self.status.as_str().into(),
+            Cell::time(self.first_join_at),
+            Cell::time(self.last_leave_at),
+            Cell::Whole(self.present_seconds),
+            Cell::Number(self.percent),
+            Cell::Whole(i64::try_from(self.connections).unwrap_or(i64::MAX)),
+            corrected.map_or("", |corrected| &corrected.by).into(),
+            corrected.map_or("", |corrected| &corrected.reason).into(),
+            Cell::Bool(self.guest),
+            objection.map_or("", |objection| &objection.reason).into(),
+            objection.map_or("", |objection| objection.state.as_str()).into(),
+        ]
     }
 }

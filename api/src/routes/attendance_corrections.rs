@@ -13,6 +13,7 @@ use shared::{
     db::{
         attendance,
         attendance_corrections::{self, NewCorrection},
+        attendance_objections::{self, ObjectionState},
     },
     domain::{attendance::Status, ids::SessionId, session::SessionStatus},
 };
@@ -53,7 +54,7 @@ pub struct AttendanceCorrection {
 crate::input!(AttendanceCorrection);
 
 /// Correct what was computed for one person, who need not have been seen. The row says who corrected it, when and why, and what
-/// had been computed; all corrections are in the audit log. The newest counts.
+/// had been computed; all corrections are in the audit log. The newest counts. An open objection of the person is upheld by it.
 #[utoipa::path(
     patch, path = "/api/v1/live-sessions/sessions/{id}/attendance/{person_id}/", tag = "attendance",
     params(
@@ -92,6 +93,8 @@ pub async fn correct_attendance(
         by: &caller.id,
     };
     attendance_corrections::insert(&mut *tx, &new).await?;
+    let of_session = (session.tenant_id, id);
+    attendance_objections::answer(&mut *tx, of_session, &person, ObjectionState::Upheld, (new.reason, new.by)).await?;
     let rows = attendance::compute(&mut tx, &session, now).await?;
     if session.status == SessionStatus::Ended && session.finalized_at.is_some() {
         attendance::replace(&mut tx, &session, &rows).await?;

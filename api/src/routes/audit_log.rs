@@ -81,8 +81,8 @@ pub struct ListAuditLog {
     page_size: Option<u32>,
 }
 
-/// Every change in the tenant, newest first: who, what, when, from what to what. Nobody can change or delete a line.
-/// Operators see those of all tenants, and those that are no tenant's.
+/// Every change in the tenant, newest first: who, what, when, from what to what. Nobody can change or delete a line; to
+/// erase a person puts a pseudonym in their place. Operators see those of all tenants, and those that are no tenant's.
 #[utoipa::path(
     get, path = "/api/v1/live-sessions/audit-log/", tag = "audit-log", params(ListAuditLog),
     responses((status = 200, body = Page<AuditEntryBody>)),

@@ -1,9 +1,11 @@
 //! What the API does, one file per resource, in the order of `router.rs`.
 
+pub mod analytics;
 pub mod api_keys;
 pub mod attendance;
 pub mod attendance_corrections;
-mod attendance_tables;
+pub mod attendance_objections;
+pub mod attendance_ranges;
 pub mod audit_log;
 pub mod calendar;
 pub mod documents;
@@ -12,7 +14,9 @@ pub mod invitees;
 pub mod jobs;
 pub mod ops;
 pub mod participants;
+pub mod people;
 pub mod presence;
+pub mod present;
 pub mod provider_configs;
 pub mod providers;
 pub mod queues;

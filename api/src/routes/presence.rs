@@ -220,9 +220,10 @@ pub async fn heartbeat(
     OptionalJson(body): OptionalJson<Connection>,
 ) -> Result<Answer<HeartbeatBody>> {
     let who = presence(&caller, id, body.check(|_| Vec::new())?);
-    // What comes most often is one statement, without a transaction.
+    // What comes most often shares its commit with others.
     let known = match idempotency::joint() {
-        None => participants::beat(&state.db, &who).await?,
+        // Where another one is just changing the connection, the single statement waits for it.
+        None => state.heartbeats.beat(who.into()).await? || participants::beat(&state.db, &who).await?,
         Some(joint) => {
             let mut tx = joint.begin()?;
             let known = participants::beat(&mut *tx, &who).await?;

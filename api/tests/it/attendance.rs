@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 /// A session of 100 minutes in which s1 was 80, s2 came not, and a guest looked in.
-async fn held(app: &TestApp) -> Value {
+pub async fn held(app: &TestApp) -> Value {
     let people = json!([
         {"person_id": "s1", "name": "=SUM(A1)", "email": "s1@okul.example"}, {"person_id": "s2", "name": "Çiğdem, Ö."},
     ]);
@@ -35,6 +35,7 @@ async fn the_live_report_shows_everybody_to_hosts_and_themselves_to_students() {
     assert!(of("s1")["first_join_at"].as_str().unwrap().ends_with("+03:00"));
     assert_eq!((&of("s2")["status"], &of("s2")["present_seconds"]), (&json!("absent"), &json!(0)));
     assert_eq!((&of("s9")["invited"], &of("s9")["name"]), (&json!(false), &json!("Name of s9")));
+    assert_eq!(of("s9")["guest"], false);
 
     let own = app.student("s1").get(&path(&made, "attendance/?tz=UTC")).await.expect(StatusCode::OK);
     assert_eq!(own["results"].as_array().unwrap().len(), 1);
@@ -114,7 +115,7 @@ async fn a_correction_says_who_and_why_and_leaves_what_was_computed() {
     assert_eq!((&corrected["original_status"], &corrected["original_present_seconds"]), (&json!("absent"), &json!(0)));
     assert_eq!(of(app.student("s2"), "s2").await["corrected"]["by"], "teacher", "the person sees it");
     let table = teacher.get(&path(&made, "attendance/?format=csv")).await.text();
-    assert!(table.contains(",present,,,5400,") && table.contains(",teacher,Sat beside Ali\r\n"), "{table}");
+    assert!(table.contains(",present,,,5400,") && table.contains(",teacher,Sat beside Ali,false,,\r\n"), "{table}");
 
     // The newest counts; the audit log has them all.
     teacher.patch(&correct, &json!({"status": "excused", "reason": "Ill"})).await.expect(StatusCode::OK);
@@ -163,4 +164,31 @@ async fn a_correction_after_the_end_is_in_the_final_report_and_survives_its_comp
     let planned = app.planned(json!({})).await;
     let early = app.teacher().patch(&path(&planned, "attendance/s2/"), &json!({"reason": "x"})).await;
     early.problem(409, "session-not-started");
+}
+
+#[tokio::test]
+async fn a_stored_report_of_many_batches_is_whole_and_in_order() {
+    let app = TestApp::start().await;
+    let made = held(&app).await;
+    app.teacher().call(&path(&made, "end/")).await.expect(StatusCode::OK);
+    app.sql(
+        "insert into attendance (session_id, tenant_id, person_id, name, invited, present_seconds, percent, status, intervals) \
+         select id, tenant_id, 'p' || n, case when n % 3 = 0 then '' else 'Name ' || n % 7 end, n % 2 = 0, n, 50, 'present', \
+             '[{\"start\":\"2026-01-01T10:00:00Z\",\"end\":\"2026-01-01T10:00:42Z\",\"sources\":[\"webhook\"]}]' \
+         from sessions, generate_series(1, 2500) n",
+    )
+    .await;
+    app.sql("update sessions set finalized_at = now()").await;
+    let report = app.teacher().get(&path(&made, "attendance/")).await.expect(StatusCode::OK);
+    let rows = report["results"].as_array().unwrap();
+    let mut people: Vec<&str> = rows.iter().map(|row| row["person_id"].as_str().unwrap()).collect();
+    assert_eq!(rows[0]["invited"], true);
+    assert!(rows.iter().skip_while(|row| row["invited"] == true).all(|row| row["invited"] == false));
+    people.sort_unstable();
+    people.dedup();
+    assert_eq!((rows.len(), people.len()), (2500, 2500));
+    let table = app.teacher().get(&path(&made, "attendance/?format=csv")).await.text();
+    assert_eq!(table.matches("\r\n").count(), 2501);
+    let own = app.student("p7").get(&path(&made, "attendance/")).await.expect(StatusCode::OK);
+    assert_eq!((own["results"].as_array().unwrap().len(), &own["results"][0]["present_seconds"]), (1, &json!(7)));
 }

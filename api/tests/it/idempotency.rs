@@ -41,6 +41,18 @@ async fn good<'a>(app: &'a TestApp, operation: &str) -> (Client<'a>, String, Val
             app.student("s1").call(&path(&made, "join/")).await.expect(StatusCode::OK);
             (app.student("s1"), path(&made, &format!("{verb}/")), json!({}))
         }
+        "/sessions/{id}/attendance-objections/" => (
+            app.student("s1"),
+            path(&app.live(json!({})).await, "attendance-objections/"),
+            json!({"reason": "I was there"}),
+        ),
+        "/sessions/{id}/attendance-objections/{person_id}/refuse/" => {
+            let made = app.live(json!({})).await;
+            let reason = json!({"reason": "I was there"});
+            app.student("s1").post(&path(&made, "attendance-objections/"), &reason).await.expect(StatusCode::CREATED);
+            (app.teacher(), path(&made, "attendance-objections/s1/refuse/"), json!({"reason": "You were not"}))
+        }
+        "/people/{person_id}/erase/" => (app.admin(), "/people/s7/erase/".to_owned(), json!({})),
         "/jobs/retry-dead/" => {
             job("dead").await;
             (operator(), operation.to_owned(), json!({}))
@@ -89,6 +101,8 @@ async fn every_post_of_the_document_gives_its_first_answer_again() {
                 "reminders",
                 "api_keys",
                 "provider_configs",
+                "attendance_objections",
+                "erasures",
                 "idempotency_keys",
             ];
             let mut counts = Vec::new();

@@ -121,6 +121,9 @@ async fn address(app: &TestApp, path: &str) -> String {
         let insert = "insert into jobs (id, queue, kind, payload, max_attempts, state) values ($1, 'default', 'noop', '{}', 1, $2)";
         sqlx::query(insert).bind(id).bind(state).execute(&app.pool).await.unwrap();
         id.to_string()
+    } else if path.contains("/erasures/{id}/") {
+        let person = format!("/people/{}/erase/", unique());
+        app.admin().call(&person).await.expect(StatusCode::ACCEPTED)["id"].as_str().unwrap().to_owned()
     } else if path.contains("/api-keys/{id}/") {
         let made = app.admin().post("/api-keys/", &json!({"name": "LMS", "roles": ["service"]})).await;
         made.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned()

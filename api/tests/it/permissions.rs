@@ -18,10 +18,13 @@ fn operations(made: &Value) -> Vec<(Method, String, Option<Value>)> {
         (Method::POST, path(made, "heartbeat/"), None),
         (Method::POST, path(made, "leave/"), None),
         (Method::GET, path(made, "attendance/"), None),
+        (Method::GET, path(made, "analytics/"), None),
+        (Method::GET, path(made, "attendance-objections/"), None),
         (Method::GET, path(made, "calendar/"), None),
         (Method::GET, path(made, "invitees/"), None),
         (Method::PUT, path(made, "invitees/"), Some(json!({"invitees": []}))),
         (Method::GET, path(made, "participants/"), None),
+        (Method::GET, path(made, "present/"), None),
         (Method::GET, path(made, "recordings/"), None),
     ]
 }
@@ -68,7 +71,9 @@ async fn students_see_and_join_but_do_not_run() {
     let student = app.student("s1");
     for operation in operations(&made) {
         let allowed = operation.0 == Method::GET
-            && ["", "calendar/", "recordings/"].iter().any(|rest| operation.1 == path(&made, rest));
+            && ["", "attendance-objections/", "calendar/", "recordings/"]
+                .iter()
+                .any(|rest| operation.1 == path(&made, rest));
         let own = ["join/", "heartbeat/", "leave/", "attendance/"].iter().any(|rest| operation.1 == path(&made, rest));
         let answer = send(&student, operation.clone()).await;
         match (allowed, own) {

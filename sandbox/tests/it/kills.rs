@@ -12,14 +12,15 @@ use sandbox::{
 use serde_json::{Value, json};
 use shared::{
     clock::Clock,
+    db::{erasures, tenants},
     domain::{
         ids::{RecordingId, SessionId},
         provider::ProviderKind,
     },
     jobs::{
-        self, AutoEndSessions, Cleanup, CloseStaleAttendance, DeleteRecording, EndMeeting, ListRecordings, Noop,
-        PollMeeting, PollMeetings, ProviderHealth, ReconcileAttendance, RegisterWebhooks, SyncRecordings,
-        UpdateMeeting,
+        self, AutoEndSessions, Cleanup, CleanupPersonalData, CloseStaleAttendance, DeleteRecording, EndMeeting,
+        ErasePerson, ListRecordings, Noop, PollMeeting, PollMeetings, ProviderHealth, ReconcileAttendance,
+        RegisterWebhooks, SyncRecordings, UpdateMeeting,
     },
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
@@ -71,6 +72,7 @@ async fn every_kind_survives(place: Place) {
         ("SCHEDULE_POLL_MEETINGS", "off"),
         ("SCHEDULE_REGISTER_WEBHOOKS", "off"),
         ("SCHEDULE_CLEANUP", "off"),
+        ("SCHEDULE_CLEANUP_PERSONAL_DATA", "off"),
     ];
     let system = system(&dir, 1, &env).await;
     let db = database(&system).await;
@@ -128,8 +130,13 @@ async fn cause_periodic_kinds(system: &System, db: &PgPool) {
     tx.enqueue(&CloseStaleAttendance {}).await.expect("enqueued");
     tx.enqueue(&AutoEndSessions {}).await.expect("enqueued");
     tx.enqueue(&Cleanup {}).await.expect("enqueued");
+    tx.enqueue(&CleanupPersonalData {}).await.expect("enqueued");
     tx.enqueue(&ProviderHealth {}).await.expect("enqueued");
     tx.enqueue(&SyncRecordings {}).await.expect("enqueued");
+    let tenant = tenants::find_by_claim(&mut *tx, system.var("DEMO_TENANT")).await.expect("Postgres answers");
+    let tenant = tenant.expect("the demo's tenant").id;
+    let erasure = erasures::request(&mut *tx, tenant, "somebody-else", "test").await.expect("requested");
+    tx.enqueue_for_tenants(&[(tenant, ErasePerson { erasure_id: erasure.id })]).await.expect("enqueued");
     let room = "a-meeting-that-is-over".to_owned();
     let end = EndMeeting { provider: ProviderKind::Bbb, provider_config_id: None, room, server: None };
     tx.enqueue(&end).await.expect("enqueued");

@@ -232,7 +232,15 @@ async fn what_is_off_does_not_start() {
         sqlx::query_scalar("select schedule from schedule_ticks order by schedule").fetch_all(&world.db).await.unwrap();
     assert_eq!(
         known,
-        ["auto-end-sessions", "close-stale-attendance", "poll-meetings", "register-webhooks", "sync-recordings"]
+        [
+            "auto-end-sessions",
+            "cleanup-personal-data",
+            "close-stale-attendance",
+            "poll-meetings",
+            "provider-health",
+            "register-webhooks",
+            "sync-recordings"
+        ]
     );
     let nothing = tick::run_due(&world.db, &world.dispatcher, &[]).await.unwrap();
     assert_eq!(nothing, tick::Round { ran: vec![], next_in: None });

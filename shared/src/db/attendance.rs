@@ -8,7 +8,7 @@ use sqlx::{FromRow, PgConnection, PgExecutor};
 
 use super::{attendance_corrections, invitees, participants, sightings};
 use crate::domain::{
-    attendance::{self, Invited, Row, Rules, Sighting, Span},
+    attendance::{self, Here, Invited, Row, Rules, Sighting, Span},
     ids::SessionId,
     session::Session,
 };
@@ -18,8 +18,7 @@ use crate::domain::{
 ///
 /// The same function serves the live view and the stored report.
 pub async fn compute(connection: &mut PgConnection, session: &Session, now: DateTime<Utc>) -> sqlx::Result<Vec<Row>> {
-    let Some(start) = session.started_at else { return Ok(Vec::new()) };
-    let span = Span { start, end: session.ended_at.unwrap_or(now) };
+    let Some(span) = span(session, now) else { return Ok(Vec::new()) };
     let rules = rules(&mut *connection, session).await?;
     let sightings = load_sightings(&mut *connection, session, &rules).await?;
     let invitees = invitees::list(&mut *connection, session.id).await?;
@@ -44,8 +43,25 @@ pub async fn compute(connection: &mut PgConnection, session: &Session, now: Date
     Ok(rows)
 }
 
+/// Who is in a live session now.
+pub async fn present_now(
+    connection: &mut PgConnection,
+    session: &Session,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Vec<Here>> {
+    let rules = rules(&mut *connection, session).await?;
+    let sightings = load_sightings(&mut *connection, session, &rules).await?;
+    Ok(attendance::present_now(&sightings, &rules, now))
+}
+
+/// From the session's start to its end, or to `now`; `None` before the start.
+pub fn span(session: &Session, now: DateTime<Utc>) -> Option<Span> {
+    let start = session.started_at?;
+    Some(Span { start, end: session.ended_at.unwrap_or(now), over: session.ended_at.is_some() })
+}
+
 /// The rules frozen at the session's start; what is missing there is as by default.
-async fn rules(connection: &mut PgConnection, session: &Session) -> sqlx::Result<Rules> {
+pub async fn rules(connection: &mut PgConnection, session: &Session) -> sqlx::Result<Rules> {
     let tenants: Option<serde_json::Value> = sqlx::query_scalar(
         "select jsonb_build_object('heartbeat_timeout_seconds', heartbeat_timeout_s) || attendance_rules \
          from tenants where id = $1",
@@ -144,17 +160,50 @@ pub async fn replace(connection: &mut PgConnection, session: &Session, rows: &[R
     Ok(())
 }
 
-/// The stored report: first those invited, by name, then the others.
-pub async fn load<'e>(executor: impl PgExecutor<'e>, session: SessionId) -> sqlx::Result<Vec<Row>> {
+/// Where a page of a stored report begins: behind this row.
+#[derive(Debug, Clone)]
+pub struct Behind {
+    uninvited: bool,
+    name: String,
+    person: String,
+}
+
+impl Behind {
+    pub fn row(row: &Row) -> Self {
+        Self { uninvited: !row.invited, name: row.name.clone().unwrap_or_default(), person: row.person.clone() }
+    }
+}
+
+/// Up to `limit` rows of a stored report: first those invited, by name, then the others; of one person alone where there is
+/// one.
+pub async fn page<'e>(
+    executor: impl PgExecutor<'e>,
+    session: SessionId,
+    person: Option<&str>,
+    behind: Option<&Behind>,
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
     let rows: Vec<Stored> = sqlx::query_as(
         "select person_id, name, email, invited, first_join_at, last_leave_at, present_seconds, percent, status, \
              intervals, connections, corrected \
-         from attendance where session_id = $1 order by not invited, name, person_id",
+         from attendance where session_id = $1 and ($2::text is null or person_id = $2) \
+           and ($3::bool is null or ((not invited), name, person_id) > ($3, $4, $5)) \
+         order by (not invited), name, person_id limit $6",
     )
     .bind(session)
+    .bind(person)
+    .bind(behind.map(|row| row.uninvited))
+    .bind(behind.map(|row| row.name.as_str()))
+    .bind(behind.map(|row| row.person.as_str()))
+    .bind(limit)
     .fetch_all(executor)
     .await?;
     rows.into_iter().map(Stored::into_row).collect()
+}
+
+/// The whole stored report.
+pub async fn load(connection: &mut PgConnection, session: SessionId) -> sqlx::Result<Vec<Row>> {
+    page(connection, session, None, None, i64::MAX).await
 }
 
 /// A row of `attendance`.

@@ -1,6 +1,8 @@
 //! Functions on the table `participants`: connections to sessions. All times of our own heartbeats are
 //! the database's, so that hosts with wrong clocks do not bend the record.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -90,6 +92,65 @@ pub async fn beat<'e>(executor: impl PgExecutor<'e>, who: &Presence<'_>) -> sqlx
     .execute(executor)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// One of several heartbeats.
+#[derive(Debug, Clone)]
+pub struct Beat {
+    tenant: TenantId,
+    session: SessionId,
+    person: String,
+    connection: Option<String>,
+    timeout_s: i32,
+}
+
+impl From<Presence<'_>> for Beat {
+    fn from(who: Presence<'_>) -> Self {
+        Self {
+            tenant: who.tenant,
+            session: who.session,
+            person: who.person.to_owned(),
+            connection: who.key(),
+            timeout_s: who.timeout_s,
+        }
+    }
+}
+
+/// The same as [`beat`] for many at once. Returns the places in `beats` of those that a connection took. It waits for
+/// nobody, so that it cannot stand in anybody's way: a connection that somebody else is changing is passed over.
+pub async fn beat_all<'e>(executor: impl PgExecutor<'e>, beats: &[Beat]) -> sqlx::Result<HashSet<i32>> {
+    // Two branches, each with an index of its own for all that it looks for.
+    let taken: Vec<i32> = sqlx::query_scalar(
+        "with given as ( \
+             select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int[]) with ordinality \
+                 as g (session_id, tenant_id, person_id, connection_key, timeout_s, place)), \
+         open as ( \
+             select p.id, g.place, g.timeout_s from given g join participants p \
+                 on p.session_id = g.session_id and p.source = 'heartbeat' and p.connection_key = g.connection_key \
+                 and p.left_at is null and p.person_id = g.person_id and p.tenant_id = g.tenant_id \
+             union all \
+             select p.id, g.place, g.timeout_s from given g join participants p \
+                 on p.session_id = g.session_id and p.person_id = g.person_id and p.left_at is null \
+                 and p.source = 'heartbeat' and p.tenant_id = g.tenant_id \
+             where g.connection_key is null), \
+         held as ( \
+             select p.id, o.place from open o join participants p on p.id = o.id \
+                 join sessions s on s.id = p.session_id and s.status = 'live' \
+             where p.left_at is null and p.last_seen_at >= now() - make_interval(secs => o.timeout_s) \
+             for update of p skip locked), \
+         beaten as ( \
+             update participants p set last_seen_at = greatest(p.last_seen_at, now()) \
+             from (select distinct id from held) as h where p.id = h.id) \
+         select distinct place::int - 1 from held",
+    )
+    .bind(beats.iter().map(|beat| beat.session).collect::<Vec<_>>())
+    .bind(beats.iter().map(|beat| beat.tenant).collect::<Vec<_>>())
+    .bind(beats.iter().map(|beat| beat.person.as_str()).collect::<Vec<_>>())
+    .bind(beats.iter().map(|beat| beat.connection.as_deref()).collect::<Vec<_>>())
+    .bind(beats.iter().map(|beat| beat.timeout_s).collect::<Vec<_>>())
+    .fetch_all(executor)
+    .await?;
+    Ok(taken.into_iter().collect())
 }
 
 /// The connection of which a heartbeat may open a new stretch.

@@ -20,10 +20,10 @@ const WHOLE_ROOM: &str = "";
 /// What is known of each connection ($1 is the session): its own sightings, and that it left when the room ended. Of a room
 /// that has several lives, the end of one has as its key what the connections of that life begin with.
 const TOLD: &str = "told as ( \
-        select person_id, connection_key, source, kind, at, name from sightings \
+        select person_id, connection_key, source, kind, at, name, false as of_room from sightings \
         where session_id = $1 and person_id <> '' \
         union all \
-        select c.person_id, c.connection_key, 'webhook', 'left', room.at, '' \
+        select c.person_id, c.connection_key, 'webhook', 'left', room.at, '', true \
         from (select person_id, connection_key, min(at) as first_at from sightings \
               where session_id = $1 and person_id <> '' and source in ('webhook', 'poll') \
               group by person_id, connection_key) as c \
@@ -262,7 +262,7 @@ struct ToldRow {
 /// All that providers said about people in a session, in the shape of `domain::attendance`.
 pub async fn load<'e>(executor: impl PgExecutor<'e>, session: SessionId) -> sqlx::Result<Vec<attendance::Sighting>> {
     let rows: Vec<ToldRow> = sqlx::query_as(AssertSqlSafe(format!(
-        "with {TOLD} select person_id, connection_key, source, kind, at from told"
+        "with {TOLD} select person_id, connection_key, source, case when of_room then 'ended' else kind end as kind, at from told"
     )))
     .bind(session)
     .fetch_all(executor)
@@ -273,7 +273,7 @@ pub async fn load<'e>(executor: impl PgExecutor<'e>, session: SessionId) -> sqlx
 impl ToldRow {
     fn into_sighting(self) -> sqlx::Result<attendance::Sighting> {
         let source: Source = self.source.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
-        let kind = [SightingKind::Joined, SightingKind::Seen, SightingKind::Left]
+        let kind = [SightingKind::Joined, SightingKind::Seen, SightingKind::Left, SightingKind::Ended]
             .into_iter()
             .find(|kind| kind_name(*kind) == self.kind)
             .ok_or_else(|| sqlx::Error::Decode(format!("unknown kind of sighting {:?}", self.kind).into()))?;
@@ -286,5 +286,7 @@ fn kind_name(kind: SightingKind) -> &'static str {
         SightingKind::Joined => "joined",
         SightingKind::Seen => "seen",
         SightingKind::Left => "left",
+        // Never stored as such: see `WHOLE_ROOM`.
+        SightingKind::Ended => "ended",
     }
 }

@@ -55,3 +55,5 @@ id!(/// One row of the jobs ledger.
     JobId);
 id!(/// One key of a tenant's machine.
     ApiKeyId);
+id!(/// One request to erase a person.
+    ErasureId);

@@ -55,6 +55,11 @@ impl Part {
     }
 }
 
+/// Whether this is the key of somebody whom the provider does not name: a guest without an id in the LMS.
+pub fn is_guest(person: &str) -> bool {
+    person.starts_with("guest:")
+}
+
 /// Whether mail could be sent there. Quoted local parts (RFC 5322 §3.2.4) are refused: nobody has one, and they could forge
 /// headers.
 pub fn is_mail_address(text: &str) -> bool {

@@ -10,9 +10,11 @@ use serde_json::Value;
 mod auto_end_sessions;
 mod backoff;
 mod cleanup;
+mod cleanup_personal_data;
 mod close_stale_attendance;
 mod delete_recording;
 mod end_meeting;
+mod erase_person;
 mod finalize_session;
 mod import_recording;
 mod list_recordings;
@@ -31,9 +33,11 @@ mod update_meeting;
 pub use auto_end_sessions::AutoEndSessions;
 pub use backoff::Backoff;
 pub use cleanup::Cleanup;
+pub use cleanup_personal_data::CleanupPersonalData;
 pub use close_stale_attendance::CloseStaleAttendance;
 pub use delete_recording::DeleteRecording;
 pub use end_meeting::EndMeeting;
+pub use erase_person::ErasePerson;
 pub use finalize_session::FinalizeSession;
 pub use import_recording::ImportRecording;
 pub use list_recordings::ListRecordings;
@@ -169,9 +173,11 @@ pub fn find(name: &str) -> Option<&'static JobKind> {
 pub const ALL: &[JobKind] = &[
     kind::<AutoEndSessions>(),
     kind::<Cleanup>(),
+    kind::<CleanupPersonalData>(),
     kind::<CloseStaleAttendance>(),
     kind::<DeleteRecording>(),
     kind::<EndMeeting>(),
+    kind::<ErasePerson>(),
     kind::<FinalizeSession>(),
     kind::<ImportRecording>(),
     kind::<ListRecordings>(),

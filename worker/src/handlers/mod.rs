@@ -1,18 +1,21 @@
 //! HOW each job runs: one file per file in `shared/src/jobs`, same name.
 
 use shared::jobs::{
-    AutoEndSessions, Cleanup, CloseStaleAttendance, DeleteRecording, EndMeeting, FinalizeSession, ImportRecording,
-    ListRecordings, Noop, PollMeeting, PollMeetings, ProcessWebhook, ProviderHealth, ReconcileAttendance,
-    RegisterWebhooks, SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings, UpdateMeeting,
+    AutoEndSessions, Cleanup, CleanupPersonalData, CloseStaleAttendance, DeleteRecording, EndMeeting, ErasePerson,
+    FinalizeSession, ImportRecording, ListRecordings, Noop, PollMeeting, PollMeetings, ProcessWebhook, ProviderHealth,
+    ReconcileAttendance, RegisterWebhooks, SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings,
+    UpdateMeeting,
 };
 
 use crate::registry::Registry;
 
 mod auto_end_sessions;
 mod cleanup;
+mod cleanup_personal_data;
 mod close_stale_attendance;
 mod delete_recording;
 mod end_meeting;
+mod erase_person;
 mod finalize_session;
 mod import_recording;
 mod list_recordings;
@@ -33,9 +36,11 @@ pub fn registry() -> Registry {
     Registry::new()
         .register::<AutoEndSessions>()
         .register::<Cleanup>()
+        .register::<CleanupPersonalData>()
         .register::<CloseStaleAttendance>()
         .register::<DeleteRecording>()
         .register::<EndMeeting>()
+        .register::<ErasePerson>()
         .register::<FinalizeSession>()
         .register::<ImportRecording>()
         .register::<ListRecordings>()

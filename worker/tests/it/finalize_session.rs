@@ -30,15 +30,16 @@ async fn the_report_unites_heartbeats_and_webhooks_and_lists_who_never_came() {
     worker.heartbeats(session, "ali", (at(0), at(30)), true).await;
     worker.heartbeats(session, "ali", (at(10), at(30)), true).await;
     worker.heartbeats(session, "ali", (at(40), at(60)), true).await;
-    // The provider saw him all the time; the heartbeats stopped.
+    // The provider saw him all the time, and says when he left; the heartbeats stopped.
     worker.heartbeats(session, "veli", (at(0), at(5)), false).await;
     sqlx::query(
         "insert into sightings (session_id, tenant_id, person_id, connection_key, source, kind, at) \
-         values ($1, $2, 'veli', 'c1', 'webhook', 'joined', $3)",
+         values ($1, $2, 'veli', 'c1', 'webhook', 'joined', $3), ($1, $2, 'veli', 'c1', 'webhook', 'left', $4)",
     )
     .bind(session)
     .bind(worker.tenant)
     .bind(at(0))
+    .bind(at(60))
     .execute(worker.db())
     .await
     .unwrap();

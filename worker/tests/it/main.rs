@@ -11,6 +11,7 @@ mod control;
 mod control_lists;
 mod end_meeting;
 mod engine;
+mod erase_person;
 mod finalize_session;
 mod import_recording;
 mod ledger_model;

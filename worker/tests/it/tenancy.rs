@@ -155,7 +155,7 @@ async fn found(worker: &TestWorker, tenant: TenantId, things: &Things) -> Vec<(&
     ask!("participants::beat", |tx| u64::from(participants::beat(&mut *tx, &who).await.unwrap()));
     ask!("participants::leave", |tx| participants::leave(&mut *tx, &who).await.unwrap());
     ask!("participants::count_live", |tx| participants::count_live(&mut *tx).await.unwrap() as u64);
-    ask!("attendance::load", |tx| attendance::load(&mut *tx, session).await.unwrap().len() as u64);
+    ask!("attendance::load", |tx| attendance::load(&mut tx, session).await.unwrap().len() as u64);
     ask!("sightings::load", |tx| sightings::load(&mut *tx, session).await.unwrap().len() as u64);
     ask!("recordings::find", |tx| recordings::find(&mut *tx, recording).await.unwrap().iter().len() as u64);
     ask!("recordings::page", |tx| recordings::page(&mut *tx, session, true, None, true, 10).await.unwrap().len()

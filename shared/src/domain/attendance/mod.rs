@@ -9,6 +9,7 @@
 //!    the time between them; a larger gap, or a `Left`, ends the interval at the last sighting before it.
 //! 2. *Provider events* (webhook, poll, end report) prove a state: presence lasts from `Joined`, or from the
 //!    first `Seen` where the `Joined` is missing, to `Left`. Without a `Left` it lasts to the session's end.
+//!    - An `Ended` ends a presence as a `Left` does, but it is not about the person: they may have left before.
 //!    - A second `Joined` while present, and a `Left` while absent, change nothing.
 //!    - A `Left` with nothing before it proves the instant of leaving alone (zero seconds, but not absent).
 //!    - A `Seen` after a `Left` proves presence up to the last such `Seen`, not to the session's end: clocks of
@@ -20,6 +21,11 @@
 //! connection are not read. Where it has one for a person, but does not know a connection of that person at all
 //! (BigBlueButton's report has no connection ids), a presence left open there ends with the person's last
 //! reported `Left`, though never before its own last sighting.
+//!
+//! **A lost `Left` costs no more than the heartbeat timeout.** Once the session is over, a presence that nothing or only the
+//! room's end has ended lasts to the last heartbeat that the person's page sent during it, if it sent any beside a connection's
+//! first; until the person came by another connection, if they did. Where the page was heard to the end, and where it says
+//! nothing, the presence stays as it is.
 //!
 //! **A person.** The intervals of all connections are clipped to the session's actual span, bounds included,
 //! and united; overlapping and touching ones become one. A person without any is absent, and is listed
@@ -46,8 +52,8 @@ mod analytics;
 mod presences;
 mod report;
 
-pub use analytics::{Analytics, Bucket, analytics};
-pub use presences::present_now;
+pub use analytics::{Analytics, Bucket, Punctuality, analytics, punctuality};
+pub use presences::{Here, present_now};
 pub use report::report;
 
 type Instant = DateTime<Utc>;
@@ -110,6 +116,8 @@ pub enum SightingKind {
     Joined,
     Seen,
     Left,
+    /// The room closed while the person was, as far as is known, in it.
+    Ended,
 }
 
 /// One piece of evidence that a person was, or no longer was, in the session.
@@ -185,6 +193,8 @@ impl Default for Rules {
 pub struct Span {
     pub start: DateTime<Utc>,
     pub end: DateTime<Utc>,
+    /// The session has ended: who has not been said to have left will not be any more.
+    pub over: bool,
 }
 
 impl Span {

@@ -6,7 +6,7 @@ use chrono::Duration;
 
 use super::{
     Corrected, Correction, Instant, Interval, Invited, Row, Rules, Sighting, Span, Status, micros,
-    presences::{Ending, Presence, presences},
+    presences::{Ending, Presence, presences, union},
 };
 
 /// The attendance of everyone invited, seen or corrected: first the invited in the given order, then
@@ -18,7 +18,7 @@ pub fn report(
     corrections: &[Correction],
     rules: &Rules,
 ) -> Vec<Row> {
-    let mut seen: HashMap<&str, Seen> = presences(sightings, rules)
+    let mut seen: HashMap<&str, Seen> = presences(sightings, rules, span.over.then_some(span.end))
         .into_iter()
         .map(|(person, connections)| (person, Seen::within(span, &connections)))
         .filter(|(_, seen)| !seen.intervals.is_empty())
@@ -71,21 +71,6 @@ impl Seen {
         let connections = clipped.iter().filter(|intervals| !intervals.is_empty()).count();
         Self { intervals: union(clipped.into_iter().flatten().collect()), connections }
     }
-}
-
-fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
-    intervals.sort_by_key(|interval| (interval.start, interval.end));
-    let mut united: Vec<Interval> = Vec::new();
-    for interval in intervals {
-        match united.last_mut() {
-            Some(last) if interval.start <= last.end => {
-                last.end = last.end.max(interval.end);
-                last.sources.extend(interval.sources);
-            }
-            _ => united.push(interval),
-        }
-    }
-    united
 }
 
 fn row(span: Span, person: &str, invited: Option<&Invited>, seen: Option<Seen>, rules: &Rules) -> Row {
