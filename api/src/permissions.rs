@@ -45,7 +45,7 @@ pub enum Right {
     View,
     /// See the people: invitees, connections, everybody's attendance.
     Inspect,
-    /// Start and end it.
+    /// Start and end it, remove people from it.
     Run,
     /// Change, cancel, delete it, replace its invitees.
     Manage,
@@ -107,6 +107,8 @@ pub const RULES: &[(&str, Rule)] = &[
     ("create_provider_config", Rule::Administer),
     ("create_session", Rule::MakeSessions),
     ("delete_provider_config", Rule::Administer),
+    ("delete_reservation", Rule::Provider),
+    ("delete_reservation_of_config", Rule::Provider),
     ("delete_session", Rule::OnSession(Right::Manage)),
     ("discard_job", Rule::Operate),
     ("docs", Rule::Open),
@@ -115,12 +117,16 @@ pub const RULES: &[(&str, Rule)] = &[
     ("download_recording", Rule::OnSession(Right::View)),
     ("end_session", Rule::OnSession(Right::Run)),
     ("get_api_key", Rule::Administer),
+    ("get_asap_key", Rule::Open),
+    ("get_asap_key_of_config", Rule::Open),
     ("get_attendance", Rule::OnSession(Right::View)),
     ("get_calendar", Rule::OnSession(Right::View)),
     ("get_job", Rule::Operate),
     ("get_ops", Rule::Open),
     ("get_provider_config", Rule::Administer),
     ("get_recording", Rule::OnSession(Right::View)),
+    ("get_reservation", Rule::Provider),
+    ("get_reservation_of_config", Rule::Provider),
     ("get_session", Rule::OnSession(Right::View)),
     ("get_webhook_event", Rule::Oversee),
     ("heartbeat", Rule::OnSession(Right::View)),
@@ -150,9 +156,12 @@ pub const RULES: &[(&str, Rule)] = &[
     ("receive_jitsi_event_of_config", Rule::Provider),
     ("receive_webhook", Rule::Provider),
     ("receive_webhook_of_config", Rule::Provider),
+    ("remove_participant", Rule::OnSession(Right::Run)),
     ("replace_invitees", Rule::OnSession(Right::Manage)),
     ("replace_session", Rule::OnSession(Right::Manage)),
     ("replay_webhook_event", Rule::Oversee),
+    ("reserve_room", Rule::Provider),
+    ("reserve_room_of_config", Rule::Provider),
     ("resume_queue", Rule::Operate),
     ("retry_dead_jobs", Rule::Operate),
     ("retry_job", Rule::Operate),
@@ -315,7 +324,7 @@ fn refused(right: Right) -> Problem {
     let who = match right {
         Right::View => "Only people of the session see it.",
         Right::Inspect => "Only hosts, co-hosts and administrators see this.",
-        Right::Run => "Only hosts, co-hosts and administrators start and end a session.",
+        Right::Run => "Only hosts, co-hosts and administrators start and end a session, or remove people from it.",
         Right::Manage => "Only its host and administrators change a session.",
     };
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", who)

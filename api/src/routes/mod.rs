@@ -1,6 +1,7 @@
 //! What the API does, one file per resource, in the order of `router.rs`.
 
 pub mod api_keys;
+pub mod asap;
 pub mod attendance;
 pub mod attendance_corrections;
 mod attendance_tables;
@@ -17,6 +18,8 @@ pub mod provider_configs;
 pub mod providers;
 pub mod queues;
 pub mod recordings;
+pub mod removals;
+pub mod reservations;
 pub mod schedules;
 pub mod sessions;
 pub mod webhook_events;

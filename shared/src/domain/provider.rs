@@ -44,4 +44,12 @@ impl ProviderKind {
             Self::Bbb | Self::Zoom => true,
         }
     }
+
+    /// Whether a meeting can be ended at the server: of a Jitsi, where our Prosody module has a control address.
+    pub fn ends_meetings(self) -> bool {
+        match self {
+            Self::Jitsi | Self::Bbb | Self::Zoom => true,
+            Self::Jaas => false,
+        }
+    }
 }

@@ -13,9 +13,9 @@ pub struct EndMeeting {
 }
 
 impl EndMeeting {
-    /// What is to be done once nobody can join the session any more; nothing, where meetings end by themselves.
+    /// What is to be done once nobody can join the session any more; nothing, where nobody can be told.
     pub fn of(session: &Session) -> Option<Self> {
-        session.provider.makes_meetings().then(|| Self {
+        session.provider.ends_meetings().then(|| Self {
             provider: session.provider,
             provider_config_id: session.provider_config_id,
             room: session.room.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::{
     db::{provider_configs, provider_secrets},
     jobs::EndMeeting,
-    meetings::{End, NamedBy},
+    meetings::{End, MeetingError, NamedBy},
     providers::{Providers, settings::Configuration},
 };
 
@@ -27,12 +27,15 @@ impl Handler for EndMeeting {
             return Ok(Done::nothing());
         };
         for _ in 0..LOOKS {
-            match state.meetings.end((&providers, by), (self.provider, &self.room)).await? {
-                End::Over => {
+            match state.meetings.end((&providers, by), (self.provider, &self.room)).await {
+                // A Jitsi without our module, or without its control address: rooms there die when the last one leaves.
+                Err(MeetingError::Unsupported(_)) => return Ok(Done::nothing()),
+                Err(error) => return Err(error.into()),
+                Ok(End::Over) => {
                     tracing::info!(room = self.room, provider = self.provider.as_str(), "the meeting is over");
                     return Ok(Done::nothing());
                 }
-                End::Told => tokio::time::sleep(PAUSE).await,
+                Ok(End::Told) => tokio::time::sleep(PAUSE).await,
             }
         }
         Err(JobError::Retry(anyhow::anyhow!("the meeting goes on, although its server was told to end it")))

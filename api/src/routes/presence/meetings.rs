@@ -149,7 +149,7 @@ fn not_made(session: &Session, error: &MeetingError) -> Problem {
             )
             .header(header::RETRY_AFTER, retry_after)
         }
-        MeetingError::Refused(_) => {
+        MeetingError::Refused(_) | MeetingError::Unsupported(_) => {
             let detail = "The meeting server does not take what it is asked. An administrator has to see to the provider \
                           configuration; its test tells more.";
             Problem::new(StatusCode::BAD_GATEWAY, "provider-refused", "The meeting server refuses", detail)

@@ -6,11 +6,14 @@ use axum::{
     response::Response,
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use shared::{
     db::provider_configs,
     domain::{ids::ProviderConfigId, provider::ProviderKind},
-    providers::settings::Settings,
+    providers::{
+        generate_jitsi_key,
+        settings::{Settings, missing_secret},
+    },
 };
 
 use super::{
@@ -48,18 +51,44 @@ pub async fn create_provider_config(
     let settings = Settings::read(new.provider, &new.settings).map_err(anyhow::Error::from)?;
     // As it is understood: with its defaults, which may change later.
     let settings = serde_json::to_value(settings).map_err(anyhow::Error::from)?;
+    let mut secrets = new.secrets;
+    complete(new.provider, &settings, &[], &mut secrets).await?;
     let key = (ProviderConfigId::new(), caller.tenant.id);
 
     let mut tx = state.begin_for(&caller).await?;
     let words = (new.name.as_str(), new.enabled.unwrap_or(true));
     let made = provider_configs::insert(&mut *tx, key, words, (new.provider, &settings)).await;
     let made = made.map_err(name_taken)?;
-    write_secrets(&state.provider_configs, &mut tx, (caller.tenant.id, made.id), &new.secrets).await?;
+    write_secrets(&state.provider_configs, &mut tx, (caller.tenant.id, made.id), &secrets).await?;
     let address = location(&state, made.id);
     let mut response = respond(&state, &mut tx, StatusCode::CREATED, made).await?;
     tx.commit().await?;
     response.headers_mut().insert(header::LOCATION, HeaderValue::try_from(address).map_err(anyhow::Error::from)?);
     Ok(response)
+}
+
+/// The secrets with the key that the settings need: made, where it is a key of our own; told as a fault, where it is somebody
+/// else's. `there` are those that are stored.
+pub(super) async fn complete(
+    kind: ProviderKind,
+    settings: &Value,
+    there: &[&str],
+    secrets: &mut Map<String, Value>,
+) -> Result<()> {
+    let given = |field: &str| match secrets.get(field) {
+        Some(value) => value.is_string(),
+        None => there.contains(&field),
+    };
+    match missing_secret(kind, settings, given) {
+        None => Ok(()),
+        Some(field @ "private_key") => {
+            let made = tokio::task::spawn_blocking(generate_jitsi_key).await.map_err(anyhow::Error::from)?;
+            let made = made.ok_or_else(|| anyhow::anyhow!("no RSA key could be made"))?;
+            secrets.insert(field.to_owned(), made.into());
+            Ok(())
+        }
+        Some(field) => Err(invalid(vec![Fault::at(format!("/secrets/{field}"), "is required")]).into()),
+    }
 }
 
 fn check(body: Json<NewProviderConfig>) -> Result<NewProviderConfig, Problem> {

@@ -7,14 +7,17 @@ use axum::{
 };
 use serde_json::{Map, Value};
 use shared::{
-    db::provider_configs::{self, ProviderConfig},
+    db::{
+        provider_configs::{self, ProviderConfig},
+        provider_secrets,
+    },
     domain::ids::ProviderConfigId,
     providers::settings::Settings,
 };
 
 use super::{
     body::{ProviderConfigBody, ProviderConfigPatch, etag, name_taken, respond, write_secrets},
-    create::read,
+    create::{complete, read},
     meaning,
 };
 use crate::{
@@ -54,7 +57,10 @@ pub async fn patch_provider_config(
     let config = provider_configs::lock_in(&mut tx, tenant, id).await?;
     let config = config.ok_or_else(|| not_found("provider configuration"))?;
     etag(&config).allows_write(&headers)?;
-    let (changed, secrets) = merged(&config, body)?;
+    let (changed, mut secrets) = merged(&config, body)?;
+    let there = provider_secrets::list(&mut *tx, tenant, &[id]).await?.remove(&id).unwrap_or_default();
+    let there: Vec<&str> = there.keys().map(String::as_str).collect();
+    complete(changed.provider, &changed.settings, &there, &mut secrets).await?;
     let same = (&changed.name, changed.enabled, &changed.settings) == (&config.name, config.enabled, &config.settings);
     if same && secrets.is_empty() {
         return respond(&state, &mut tx, StatusCode::OK, config).await;

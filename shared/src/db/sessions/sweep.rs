@@ -20,7 +20,7 @@ pub struct Swept {
 impl Swept {
     /// As [`EndMeeting::of`].
     pub fn end_meeting(&self) -> Option<EndMeeting> {
-        self.meeting.provider.makes_meetings().then(|| self.meeting.clone())
+        self.meeting.provider.ends_meetings().then(|| self.meeting.clone())
     }
 }
 
