@@ -105,7 +105,8 @@ fn not_removed(session: &Session, error: &MeetingError) -> Problem {
     );
     match error {
         MeetingError::Unsupported(_) => {
-            let detail = "The service cannot remove people from this session's meeting server; moderators can, in the meeting.";
+            let detail =
+                "The service cannot remove people from this session's meeting server; moderators can, in the meeting.";
             conflict("provider-unsupported", "Not possible there", detail)
         }
         MeetingError::Unavailable(_) => {

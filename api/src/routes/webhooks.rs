@@ -238,6 +238,10 @@ async fn receive(state: AppState, source: WebhookSource, request: Request) -> Re
             answer(&state, source, Some(&opened), verified).await
         }
         Whose::Environment => Err(refused(source, &error).into()),
+        // Our Prosody module alone knows what to make of it.
+        Whose::Nobodys if !raw.headers.iter().any(|(name, _)| name == "webhook-signature") => {
+            Err(refused(source, &error).into())
+        }
         Whose::Nobodys => {
             count(source, "refused");
             let detail = "No session meets in this room, so that nobody can tell whose signature it would have to be.";

@@ -6,6 +6,7 @@ mod key_server;
 mod support;
 
 mod api_keys;
+mod asap;
 mod attendance;
 mod audit_log;
 mod auth;
@@ -32,6 +33,8 @@ mod provider_sessions;
 mod provider_test;
 mod rates;
 mod recordings;
+mod removals;
+mod reservations;
 mod sessions;
 mod tenancy;
 mod webhooks;

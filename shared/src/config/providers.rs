@@ -16,8 +16,8 @@ pub struct ProvidersConfig {
     pub jitsi_jwt_secret: String,
 
     /// RSA private key (PEM; `\n` may stand for its line ends) that signs the tokens (RS256) instead of JITSI_JWT_SECRET. Prosody
-    /// gets its public half with `asap_key_server = "<PUBLIC_URL>/asap"`.
-    #[arg(long, env = "JITSI_PRIVATE_KEY", hide_env_values = true, default_value = "")]
+    /// gets its public half with `asap_key_server = "<the API's address>/asap"`.
+    #[arg(long, env = "JITSI_PRIVATE_KEY", hide_env_values = true, allow_hyphen_values = true, default_value = "")]
     pub jitsi_private_key: String,
 
     /// Audience of the tokens (`asap_accepted_audiences`).

@@ -45,10 +45,11 @@ impl ProviderKind {
         }
     }
 
-    /// Whether a meeting can be ended at the server: of a Jitsi, where our Prosody module has a control address.
-    pub fn ends_meetings(self) -> bool {
+    /// Whether meetings can be ended at the server: of a Jitsi, where our Prosody module takes commands.
+    pub fn ends_meetings(self, jitsi_takes_commands: bool) -> bool {
         match self {
-            Self::Jitsi | Self::Bbb | Self::Zoom => true,
+            Self::Jitsi => jitsi_takes_commands,
+            Self::Bbb | Self::Zoom => true,
             Self::Jaas => false,
         }
     }

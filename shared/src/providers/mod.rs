@@ -179,7 +179,9 @@ impl Providers {
             Settings::Bbb(settings) => bbb = bbb::Bbb::new(settings, secret("shared_secret")),
             Settings::Zoom(_) => {}
         }
-        Self { adapters: Arc::new(Adapters { jitsi, jitsi_control, jaas_meetings, bbb, event_sync, mod_webhook, jaas }) }
+        Self {
+            adapters: Arc::new(Adapters { jitsi, jitsi_control, jaas_meetings, bbb, event_sync, mod_webhook, jaas }),
+        }
     }
 
     /// Where sessions are held that say nothing of it.

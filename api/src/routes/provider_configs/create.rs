@@ -10,10 +10,7 @@ use serde_json::{Map, Value};
 use shared::{
     db::provider_configs,
     domain::{ids::ProviderConfigId, provider::ProviderKind},
-    providers::{
-        generate_jitsi_key,
-        settings::{Settings, missing_secret},
-    },
+    providers::{generate_jitsi_key, settings::Settings},
 };
 
 use super::{
@@ -51,8 +48,7 @@ pub async fn create_provider_config(
     let settings = Settings::read(new.provider, &new.settings).map_err(anyhow::Error::from)?;
     // As it is understood: with its defaults, which may change later.
     let settings = serde_json::to_value(settings).map_err(anyhow::Error::from)?;
-    let mut secrets = new.secrets;
-    complete(new.provider, &settings, &[], &mut secrets).await?;
+    let secrets = complete(new.provider, &settings, new.secrets, &[]).await?;
     let key = (ProviderConfigId::new(), caller.tenant.id);
 
     let mut tx = state.begin_for(&caller).await?;
@@ -67,34 +63,28 @@ pub async fn create_provider_config(
     Ok(response)
 }
 
-/// The secrets with the key that the settings need: made, where it is a key of our own; told as a fault, where it is somebody
-/// else's. `there` are those that are stored.
+/// The secrets with the key that the settings need and that is made here, if none is given. `there` are those that are stored.
 pub(super) async fn complete(
     kind: ProviderKind,
     settings: &Value,
+    secrets: Map<String, Value>,
     there: &[&str],
-    secrets: &mut Map<String, Value>,
-) -> Result<()> {
-    let given = |field: &str| match secrets.get(field) {
-        Some(value) => value.is_string(),
-        None => there.contains(&field),
-    };
-    match missing_secret(kind, settings, given) {
-        None => Ok(()),
-        Some(field @ "private_key") => {
-            let made = tokio::task::spawn_blocking(generate_jitsi_key).await.map_err(anyhow::Error::from)?;
-            let made = made.ok_or_else(|| anyhow::anyhow!("no RSA key could be made"))?;
-            secrets.insert(field.to_owned(), made.into());
-            Ok(())
-        }
-        Some(field) => Err(invalid(vec![Fault::at(format!("/secrets/{field}"), "is required")]).into()),
+) -> Result<Map<String, Value>> {
+    let mut secrets = Value::from(secrets);
+    if meaning::missing_key(kind, settings, &secrets, there) == Some(meaning::MADE_HERE) {
+        let made = tokio::task::spawn_blocking(generate_jitsi_key).await.map_err(anyhow::Error::from)?;
+        secrets[meaning::MADE_HERE] = made.ok_or_else(|| anyhow::anyhow!("no RSA key could be made"))?.into();
     }
+    Ok(secrets.as_object().cloned().unwrap_or_default())
 }
 
 fn check(body: Json<NewProviderConfig>) -> Result<NewProviderConfig, Problem> {
     let (value, own) = body.into_parts();
     let kind: Option<ProviderKind> = serde_json::from_value(value["provider"].clone()).ok();
-    let faults = if value.is_object() { meaning::of(&value, own, kind, meaning::of_secrets) } else { own };
+    let mut faults = if value.is_object() { meaning::of(&value, own, kind, meaning::of_secrets) } else { own };
+    if let Some(kind) = kind.filter(|_| value["secrets"].is_object()) {
+        faults.extend(meaning::of_missing_key(kind, &value["settings"], &value["secrets"], &[]));
+    }
     read(value, faults)
 }
 

@@ -140,7 +140,11 @@ pub fn secret_fields(kind: ProviderKind) -> &'static [SecretField] {
         SecretField { name, about, required }
     }
     const JITSI: &[SecretField] = &[
-        secret("jwt_secret", false, "`app_secret` of Prosody's token authentication, at least 32 bytes; required for HS256."),
+        secret(
+            "jwt_secret",
+            false,
+            "`app_secret` of Prosody's token authentication, at least 32 bytes; required for HS256.",
+        ),
         secret("private_key", false, "RSA private key (PEM) for RS256; one is made where it is left out."),
         secret("control_secret", false, "`webhook_control_secret` of the Prosody module at `control_url`."),
         secret(

@@ -96,7 +96,10 @@ fn lobby_prejoin_and_the_recorder_are_as_the_configuration_wishes() {
                   &config.startWithVideoMuted=true";
     assert!(student.url.ends_with(wishes), "{}", student.url);
     let context = claims(&student);
-    assert_eq!((&context["user"]["lobby_bypass"], &context["user"]["hidden-from-recorder"]), (&json!(false), &json!(true)));
+    assert_eq!(
+        (&context["user"]["lobby_bypass"], &context["user"]["hidden-from-recorder"]),
+        (&json!(false), &json!(true))
+    );
 }
 
 #[test]
