@@ -36,7 +36,7 @@ use crate::{
     state::AppState,
 };
 
-mod meetings;
+pub(super) mod meetings;
 pub(super) mod way_in;
 
 use way_in::way_in;

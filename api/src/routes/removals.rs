@@ -1,10 +1,6 @@
 //! Somebody has to leave the meeting.
 
-use axum::{
-    Json,
-    extract::State,
-    http::{StatusCode, header},
-};
+use axum::{Json, extract::State};
 use serde::Serialize;
 use shared::{
     db::audit_log,
@@ -23,12 +19,9 @@ use crate::{
     idempotency,
     middleware::current_request_id,
     permissions::{self, Right},
-    routes::presence::{over, way_in::configured},
+    routes::presence::{meetings::no_answer, over, way_in::configured},
     state::AppState,
 };
-
-/// Seconds after which a server that did not answer may be asked again.
-const RETRY_AFTER: &str = "5";
 
 /// Who is out.
 #[derive(Debug, Serialize, ToSchema)]
@@ -76,7 +69,7 @@ pub async fn remove_participant(
     }
     let configured = configured(&state, &mut tx, &session).await?;
     let server = match &configured {
-        Some(opened) => (&opened.providers, NamedBy::Tenant),
+        Some(opened) => (&opened.providers, NamedBy::Tenant(opened.id)),
         None => (&state.providers, NamedBy::Operator),
     };
     let asking = async {
@@ -109,16 +102,6 @@ fn not_removed(session: &Session, error: &MeetingError) -> Problem {
                 "The service cannot remove people from this session's meeting server; moderators can, in the meeting.";
             conflict("provider-unsupported", "Not possible there", detail)
         }
-        MeetingError::Unavailable(_) => {
-            let detail = "The meeting server does not answer at the moment; try again.";
-            let title = "The meeting server is not there";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "provider-unavailable", title, detail)
-                .header(header::RETRY_AFTER, RETRY_AFTER)
-        }
-        MeetingError::Refused(_) => {
-            let detail = "The meeting server does not take what it is asked. An administrator has to see to the provider \
-                          configuration.";
-            Problem::new(StatusCode::BAD_GATEWAY, "provider-refused", "The meeting server refuses", detail)
-        }
+        other => no_answer(other),
     }
 }

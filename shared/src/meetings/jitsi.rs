@@ -50,7 +50,7 @@ async fn ask(
         StatusCode::NOT_FOUND if is_json => Ok(None),
         StatusCode::UNAUTHORIZED => Err(MeetingError::Refused("the control secret is wrong".to_owned())),
         // Signed before Prosody's start, or the clocks differ.
-        StatusCode::CONFLICT => Err(MeetingError::Unavailable("the signature is out of time for it".to_owned())),
+        StatusCode::CONFLICT => Err(MeetingError::NotNow("the signature is out of time for it".to_owned())),
         status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
             Err(MeetingError::Unavailable(format!("it answers with status {}", status.as_u16())))
         }

@@ -145,7 +145,7 @@ impl Meetings {
         person_id: &str,
     ) -> Result<Removal, MeetingError> {
         let outbound = self.outbound(by);
-        in_time(async {
+        self.guarded((kind, by), Instant::now() + LIMIT, async {
             match kind {
                 ProviderKind::Jitsi => jitsi::remove(outbound, providers.jitsi_control()?, room, person_id).await,
                 kind => Err(unsupported(kind, "removing people")),

@@ -134,6 +134,11 @@ fn not_made(session: &Session, error: &MeetingError) -> Problem {
         error = %error,
         "no meeting could be made for a join"
     );
+    no_answer(error)
+}
+
+/// What callers are told of a meeting server that did not do as it was asked.
+pub fn no_answer(error: &MeetingError) -> Problem {
     match error {
         MeetingError::Unavailable(_) | MeetingError::NotNow(_) | MeetingError::LeftAlone(_) => {
             let retry_after = match error {

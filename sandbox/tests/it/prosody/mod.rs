@@ -7,7 +7,7 @@ mod server;
 use bosh::Client;
 use chrono::{DateTime, Utc};
 use sandbox::{
-    people::{INSTRUCTOR, STUDENTS},
+    people::{ADMIN, INSTRUCTOR, STUDENTS},
     proxy::Proxy,
     system::System,
 };
@@ -340,6 +340,31 @@ async fn events_wait_for_a_wrong_secret_to_be_mended_and_a_full_queue_drops_the_
     let numbers: Vec<_> = events.iter().map(|event| event["sequence"].as_i64().unwrap()).collect();
     assert_eq!((numbers[0], &numbers[1..]), (1, &[10, 11, 12][..]));
     assert_eq!(events[3]["dropped"], 7, "before this one");
+    prosody.stop().await;
+    school.system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_is_no_session_does_not_hold_up_the_others_at_the_short_address() {
+    let school = School::open().await;
+    let secret = "the-tenant-s-own-webhook-secret";
+    let config = json!({
+        "name": "Campus", "provider": "jitsi", "settings": {"domain": HOST, "app_id": "campus"},
+        "secrets": {"jwt_secret": "0123456789abcdef0123456789abcdef", "webhook_secret": secret},
+    });
+    let config = post(&school.system, &ADMIN, "provider-configs/", &config).await;
+    let plan = json!({"kind": "instant", "title": "Campus", "access": "tenant", "provider_config_id": config["id"]});
+    let session = post(&school.system, &INSTRUCTOR, "sessions/", &plan).await;
+    let url = school.webhook_url();
+    let mut prosody = Server::start(&Settings { on: On::MucComponent, webhook_url: &url, secret, more: "" }).await;
+    let mut teacher = Client::connect(&prosody, TEACHER).await;
+    teacher.join(&format!("kitchen@conference.{HOST}"), "t").await;
+    let room = session["room"].as_str().expect("a room");
+    teacher.join(&format!("{room}@conference.{HOST}"), "t").await;
+    let events = school.dealt_with(2, &prosody).await;
+    assert_eq!(told(&events), ["created", "joined teacher-1"]);
+    assert!(events.iter().all(|event| event["room_name"] == room), "{events:?}");
+    eventually("the others to be given up", async || prosody.log().contains("it is dropped")).await;
     prosody.stop().await;
     school.system.stop().await;
 }
