@@ -45,7 +45,7 @@ pub enum Right {
     View,
     /// See the people: invitees, connections, everybody's attendance.
     Inspect,
-    /// Start and end it.
+    /// Start and end it, remove people from it.
     Run,
     /// Change, cancel, delete it, replace its invitees.
     Manage,
@@ -108,6 +108,8 @@ pub const RULES: &[(&str, Rule)] = &[
     ("create_session", Rule::MakeSessions),
     ("delete_provider_config", Rule::Administer),
     ("delete_recording", Rule::OnSession(Right::Manage)),
+    ("delete_reservation", Rule::Provider),
+    ("delete_reservation_of_config", Rule::Provider),
     ("delete_session", Rule::OnSession(Right::Manage)),
     ("discard_job", Rule::Operate),
     ("docs", Rule::Open),
@@ -118,6 +120,8 @@ pub const RULES: &[(&str, Rule)] = &[
     ("erase_person", Rule::Administer),
     ("export_person", Rule::Administer),
     ("get_api_key", Rule::Administer),
+    ("get_asap_key", Rule::Open),
+    ("get_asap_key_of_config", Rule::Open),
     ("get_attendance", Rule::OnSession(Right::View)),
     ("get_calendar", Rule::OnSession(Right::View)),
     ("get_erasure", Rule::Administer),
@@ -126,6 +130,8 @@ pub const RULES: &[(&str, Rule)] = &[
     ("get_provider_config", Rule::Administer),
     ("get_provider_health", Rule::Administer),
     ("get_recording", Rule::OnSession(Right::View)),
+    ("get_reservation", Rule::Provider),
+    ("get_reservation_of_config", Rule::Provider),
     ("get_session", Rule::OnSession(Right::View)),
     ("get_session_analytics", Rule::OnSession(Right::Inspect)),
     ("get_webhook_event", Rule::Oversee),
@@ -166,9 +172,12 @@ pub const RULES: &[(&str, Rule)] = &[
     ("receive_webhook", Rule::Provider),
     ("receive_webhook_of_config", Rule::Provider),
     ("refuse_attendance_objection", Rule::OnSession(Right::Manage)),
+    ("remove_participant", Rule::OnSession(Right::Run)),
     ("replace_invitees", Rule::OnSession(Right::Manage)),
     ("replace_session", Rule::OnSession(Right::Manage)),
     ("replay_webhook_event", Rule::Oversee),
+    ("reserve_room", Rule::Provider),
+    ("reserve_room_of_config", Rule::Provider),
     ("resume_queue", Rule::Operate),
     ("retry_dead_jobs", Rule::Operate),
     ("retry_job", Rule::Operate),
@@ -331,7 +340,7 @@ fn refused(right: Right) -> Problem {
     let who = match right {
         Right::View => "Only people of the session see it.",
         Right::Inspect => "Only hosts, co-hosts and administrators see this.",
-        Right::Run => "Only hosts, co-hosts and administrators start and end a session.",
+        Right::Run => "Only hosts, co-hosts and administrators start and end a session, or remove people from it.",
         Right::Manage => "Only its host and administrators change a session.",
     };
     Problem::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", who)

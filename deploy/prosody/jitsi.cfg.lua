@@ -16,6 +16,8 @@ VirtualHost "meet.example.org"
     modules_enabled = { "webhook" }
     webhook_url = "https://api.example.org/api/v1/live-sessions/webhooks/jitsi/"
     webhook_secret = "the value of JITSI_WEBHOOK_SECRET"
+    -- The end of a session ends its room, and hosts remove people; needs mod_webhook_control.lua.
+    webhook_control_secret = "the value of JITSI_CONTROL_SECRET"
 
 Component "conference.meet.example.org" "muc"
     modules_enabled = {

@@ -1,13 +1,15 @@
 -- Tells the live-session service who is in which room: rooms created and destroyed, people joined and left, each as a
 -- JSON document by POST to `webhook_url`.
 --
--- Numbered, in order, one at a time, each repeated until it is taken; signed as https://www.standardwebhooks.com says.
+-- Numbered, in order, one at a time, each repeated until it is taken; signed as https://www.standardwebhooks.com says. What is
+-- not taken yet, and who is where, outlives a killed Prosody in a file.
 -- The fields are those of jitsi-contrib's event_sync, and more: see docs/API.md, Webhooks.
 --
 -- Load it on the MUC component or on the VirtualHost beside it, not on both:
 --     modules_enabled = { "webhook" }
 --     webhook_url = "https://api.example.org/api/v1/live-sessions/webhooks/jitsi/"
 --     webhook_secret = "the value of JITSI_WEBHOOK_SECRET"
+-- With `webhook_control_secret` the service can also end rooms and remove people: mod_webhook_control.lua has to be there then.
 -- More options, with their defaults: deploy/README.md. Prosody 0.12 or later.
 
 local datamanager = require "util.datamanager";
@@ -30,6 +32,12 @@ local LONGEST_PAUSE = 60;
 -- Answers that no repeat will change, because the event itself is refused. Whatever else is wrong (an address, a secret, a
 -- clock, a server) somebody mends, so the event waits.
 local REFUSED = { [400] = true, [413] = true, [415] = true, [422] = true };
+-- The code of an answer 401 that is final: nobody's secret is good for a room that is no session.
+local ROOM_UNKNOWN = "webhook-room-unknown";
+-- So often the file is told that Prosody is alive, in seconds: as exact as that is the end of a room that a crash closed.
+local SIGN_OF_LIFE = 10;
+-- Lines of the file beyond what they are about, until it is written anew.
+local SPARE_LINES = 1000;
 -- The rooms with which jicofo tries out Prosody.
 local HEALTH_CHECK = "__jicofo-health-check";
 
@@ -55,20 +63,83 @@ function module.save()
 	return state;
 end
 
--- The queue --------------------------------------------------------------------------------------------------------------
+-- The journal ------------------------------------------------------------------------------------------------------------
 
 -- What waits; the one being sent is `head`. When it is full, the oldest goes: the newest tell most of what is.
 local waiting = new_queue(limit, true);
 local head, request, pause;
 local failures = 0;
--- Where events of the time before a restart lie. Not in the host's storage: a MUC component of Jitsi has that in memory, and a
--- host for anonymous people refuses to write.
-local file = datamanager.getpath(nil, module.host, "webhook_queue", "json", true);
+local ready = false;
+
+-- What outlives the process, one JSON document a line: first how things stood ({ start_id, sequence, dropped, time, rooms }),
+-- then what has come since: an event ({ id, room, body }), its end ({ settled, dropped }), a sign of life ({ alive }). Each line
+-- is handed to the system at once, so that it survives a killed Prosody; whether it survives a machine without power is up to
+-- the file system. Not in the host's storage: a MUC component of Jitsi has that in memory, and a host for anonymous people
+-- refuses to write.
+local file = datamanager.getpath(nil, module.host, "webhook_journal", "jsonl", true);
+local journal;
+local lines = 0;
+
+local function write(to, entry)
+	local written, why = to:write(json.encode(entry), "\n");
+	if written then written, why = to:flush(); end
+	return written, why;
+end
+
+-- Begins the file anew with what is.
+local function rewrite()
+	if journal then journal:close(); end
+	journal = nil;
+	local fresh, why = io.open(file .. ".new", "w");
+	local written = fresh;
+	local function add(entry)
+		if not written then return; end
+		written, why = write(fresh, entry);
+		lines = lines + 1;
+	end
+	lines = 0;
+	add({
+		start_id = state.start_id, sequence = state.sequence, dropped = state.dropped, time = state.time, rooms = state.rooms;
+	});
+	if head then add(head); end
+	for _, event in waiting:items() do add(event); end
+	if written then written, why = os.rename(file .. ".new", file); end
+	if written then
+		journal = fresh;
+	else
+		if fresh then fresh:close(); end
+		module:log("error", "what is not sent yet cannot be kept, and would be lost with Prosody: %s", why);
+	end
+end
+
+local function keep(entry)
+	if not journal then return; end
+	local written, why = write(journal, entry);
+	lines = lines + 1;
+	if not written then
+		module:log("error", "%s cannot be written: %s", file, why);
+		journal:close();
+		journal = nil;
+	elseif lines > 2 * waiting:count() + SPARE_LINES then
+		rewrite();
+	end
+end
+
+-- The queue --------------------------------------------------------------------------------------------------------------
+
 local count_dropped = module:measure("dropped", "counter");
 
-local function drop()
+local function drop(event)
 	state.dropped = state.dropped + 1;
 	count_dropped(1);
+	keep({ settled = event.id, dropped = true });
+end
+
+-- Whether no repeat can change the answer.
+local function is_final(code, answer)
+	if code ~= 401 then return REFUSED[code]; end
+	local problem = json.decode(answer or "");
+	return type(problem) == "table" and problem.code == ROOM_UNKNOWN;
 end
 
 local deliver;
@@ -79,12 +150,17 @@ local function settle(code, answer, response)
 		if failures > 0 then
 			module:log("info", "%s takes events again", url);
 		end
+		local taken = head;
 		head, failures = nil, 0;
+		keep({ settled = taken.id });
 		return deliver();
-	elseif REFUSED[code] then
-		module:log("error", "%s refused %s with %d, it is dropped: %s", url, head.id, code, tostring(answer):sub(1, 200));
-		drop();
+	elseif is_final(code, answer) then
+		-- Rooms that are no sessions are nothing to worry about.
+		module:log(code == 401 and "info" or "error",
+			"%s refused %s with %d, it is dropped: %s", url, head.id, code, tostring(answer):sub(1, 200));
+		local refused = head;
 		head, failures = nil, 0;
+		drop(refused);
 		return deliver();
 	end
 	failures = failures + 1;
@@ -100,15 +176,9 @@ local function settle(code, answer, response)
 end
 
 function deliver()
-	if request or pause then return; end
+	if request or pause or not ready then return; end
 	head = head or waiting:pop();
-	if not head then
-		if state.stored then
-			os.remove(file);
-			state.stored = nil;
-		end
-		return;
-	end
+	if not head then return; end
 	-- Signed anew each time: the receiver refuses old signatures.
 	local time = tostring(os.time());
 	local signature = base64.encode(hmac_sha256(key, head.id .. "." .. time .. "." .. head.body));
@@ -138,12 +208,13 @@ end
 
 local function enqueue(event)
 	if waiting:count() >= limit then
-		drop();
+		drop(waiting:pop());
 		if state.dropped % 1000 == 1 then
 			module:log("error", "the queue is full: %d events are dropped so far", state.dropped);
 		end
 	end
 	waiting:push(event);
+	keep(event);
 	deliver();
 end
 
@@ -155,8 +226,8 @@ local function time()
 	return state.time;
 end
 
-local function tell(name, room_jid, fields)
-	local room = state.rooms[room_jid];
+-- What it tells of is in `state` already: with the event's number there, the file would not be asked for it again.
+local function tell(name, room_jid, room, fields)
 	state.sequence = state.sequence + 1;
 	local event = {
 		id = state.start_id .. "-" .. state.sequence;
@@ -171,7 +242,7 @@ local function tell(name, room_jid, fields)
 		breakout_room_id = room.main and jid.node(room_jid);
 	};
 	for field, value in pairs(fields) do event[field] = value; end
-	enqueue({ id = event.id, body = json.encode(event) });
+	enqueue({ id = event.id, room = room_jid, body = json.encode(event) });
 end
 
 local function rooms_of(host)
@@ -205,24 +276,33 @@ local function note(room)
 	end
 	known.meeting_id = known.main_room_id or not known.main and room._data and room._data.meetingId or nil;
 	if new then
-		tell("muc-room-created", room.jid, { created_at = known.created_at });
+		tell("muc-room-created", room.jid, known, { created_at = known.created_at });
 	end
 	return known;
 end
 
-local function forget(room_jid)
-	local at = time();
-	tell("muc-room-destroyed", room_jid, { created_at = state.rooms[room_jid].created_at, destroyed_at = at });
+local function forget(room_jid, at)
+	at = at or time();
+	local room = state.rooms[room_jid];
 	state.rooms[room_jid] = nil;
+	tell("muc-room-destroyed", room_jid, room, { created_at = room.created_at, destroyed_at = at });
 end
 
-local function left(room_jid, occupant_jid)
-	local occupants = state.rooms[room_jid].occupants;
-	local occupant = occupants[occupant_jid];
+local function left(room_jid, occupant_jid, at)
+	local room = state.rooms[room_jid];
+	local occupant = room.occupants[occupant_jid];
 	if occupant then
-		occupant.left_at = time();
-		occupants[occupant_jid] = nil;
-		tell("muc-occupant-left", room_jid, { occupant = occupant });
+		occupant.left_at = at or time();
+		room.occupants[occupant_jid] = nil;
+		tell("muc-occupant-left", room_jid, room, { occupant = occupant });
+	end
+end
+
+-- Everybody left all rooms, which are gone: nobody else says so of a server that stops or stopped.
+local function forget_all(at)
+	for room_jid, room in pairs(state.rooms) do
+		for occupant_jid in pairs(room.occupants) do left(room_jid, occupant_jid, at); end
+		forget(room_jid, at);
 	end
 end
 
@@ -235,7 +315,8 @@ end
 local function joined(room, occupant, session, stanza)
 	local user = session and session.jitsi_meet_context_user;
 	user = type(user) == "table" and user or {};
-	note(room);
+	-- Before the time of the person, who came into it.
+	local known = note(room);
 	local at = time();
 	local person = {
 		occupant_jid = occupant.jid;
@@ -243,8 +324,8 @@ local function joined(room, occupant, session, stanza)
 		name = text(user.name) or stanza and text(stanza:get_child_text("nick", "http://jabber.org/protocol/nick"));
 		joined_at = at;
 	};
-	state.rooms[room.jid].occupants[occupant.jid] = person;
-	tell("muc-occupant-joined", room.jid, { occupant = person });
+	known.occupants[occupant.jid] = person;
+	tell("muc-occupant-joined", room.jid, known, { occupant = person });
 end
 
 -- What happens on one MUC component --------------------------------------------------------------------------------------
@@ -320,36 +401,88 @@ function module.unload()
 	state.events = {};
 	if head then state.events[1] = head; end
 	for _, event in waiting:items() do table.insert(state.events, event); end
+	if journal then journal:close(); end
+	journal = nil;
 end
 
 -- Start and end ----------------------------------------------------------------------------------------------------------
 
--- What the last run could not send any more comes first. It stays on disk until it is sent: a repeat is recognised by its id.
-if not state.events then
-	local kept = io.open(file);
-	if kept then
-		state.events = json.decode(kept:read("*a"));
-		state.stored = true;
-		kept:close();
+-- What an event of an earlier start says of the rooms.
+local function replay(entry)
+	local event = json.decode(entry.body);
+	-- What waited when the file was begun is told by its first line already.
+	if event.start_id ~= state.start_id or event.sequence <= state.sequence then return; end
+	state.sequence, state.dropped = event.sequence, event.dropped;
+	local occupant, room = event.occupant, state.rooms[entry.room];
+	if room then room.meeting_id = event.meeting_id; end
+	if event.event_name == "muc-room-created" then
+		state.time = math.max(state.time, event.created_at);
+		state.rooms[entry.room] = {
+			created_at = event.created_at;
+			main = event.is_breakout and event.room_jid or nil;
+			meeting_id = event.meeting_id;
+			main_room_id = event.is_breakout and event.meeting_id or nil;
+			occupants = {};
+		};
+	elseif event.event_name == "muc-room-destroyed" then
+		state.time = math.max(state.time, event.destroyed_at);
+		state.rooms[entry.room] = nil;
+	elseif occupant then
+		state.time = math.max(state.time, occupant.left_at or occupant.joined_at);
+		if room then
+			room.occupants[occupant.occupant_jid] = event.event_name == "muc-occupant-joined" and occupant or nil;
+		end
 	end
 end
+
+-- What the last run left in the file: the events that it could not send, in their order, and who was where.
+local function read_journal()
+	local kept = io.open(file);
+	if not kept then return; end
+	local events, settled = {}, {};
+	for line in kept:lines() do
+		-- Nil for the line in which it was killed.
+		local entry = json.decode(line);
+		if type(entry) ~= "table" then
+			module:log("info", "a line of %s breaks off", file);
+		elseif entry.start_id then
+			for field, value in pairs(entry) do state[field] = value; end
+		elseif entry.body then
+			replay(entry);
+			table.insert(events, entry);
+		elseif entry.settled then
+			settled[entry.settled] = true;
+			if entry.dropped then state.dropped = state.dropped + 1; end
+		elseif entry.alive then
+			state.time = math.max(state.time, entry.alive);
+		end
+	end
+	kept:close();
+	state.events = {};
+	for _, event in ipairs(events) do
+		if not settled[event.id] then table.insert(state.events, event); end
+	end
+end
+
+-- A repeat of what was sent just before a crash is recognised by its id.
+local reloaded = state.events ~= nil;
+if not reloaded then read_journal(); end
 for index, event in ipairs(state.events or {}) do
 	if index == 1 then head = event; else waiting:push(event); end
 end
 state.events = nil;
-
--- A server that stops takes all rooms with it, and says so to nobody.
-module:hook_global("server-cleanup", function ()
-	for room_jid, room in pairs(state.rooms) do
-		for occupant_jid in pairs(room.occupants) do left(room_jid, occupant_jid); end
-		forget(room_jid);
-	end
-	local events = { head };
-	for _, event in waiting:items() do table.insert(events, event); end
-	if #events == 0 then return; end
-	local kept, why = datamanager.store_raw(file, json.encode(events));
-	if not kept then module:log("error", "%d events could not be kept: %s", #events, why); end
+if not reloaded then
+	-- By the last sign of life: that was when.
+	forget_all(state.time);
+	state.start_id, state.sequence, state.dropped = new_uuid(), 0, 0;
+end
+rewrite();
+module:add_timer(SIGN_OF_LIFE, function ()
+	if not journal then rewrite(); elseif next(state.rooms) then keep({ alive = time() }); end
+	return SIGN_OF_LIFE;
 end);
+
+module:hook_global("server-cleanup", function () forget_all(); end);
 
 if module:get_host_type() == "component" then
 	attach(module.host);
@@ -369,4 +502,7 @@ else
 		end
 	end);
 end
+
+if module:get_option_string("webhook_control_secret") then module:depends("webhook_control"); end
+ready = true;
 deliver();

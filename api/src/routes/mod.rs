@@ -2,6 +2,7 @@
 
 pub mod analytics;
 pub mod api_keys;
+pub mod asap;
 pub mod attendance;
 pub mod attendance_corrections;
 pub mod attendance_objections;
@@ -21,6 +22,8 @@ pub mod provider_configs;
 pub mod providers;
 pub mod queues;
 pub mod recordings;
+pub mod removals;
+pub mod reservations;
 pub mod schedules;
 pub mod sessions;
 pub mod webhook_events;

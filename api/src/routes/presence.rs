@@ -37,13 +37,13 @@ use crate::{
 };
 
 mod links;
-mod meetings;
-mod way_in;
+pub(super) mod meetings;
+pub(super) mod way_in;
 
 use way_in::way_in;
 
 /// Hosts and co-hosts may set up the room this long before the planned start; that does not start the session.
-const HOST_EARLY: Duration = Duration::hours(24);
+pub(super) const HOST_EARLY: Duration = Duration::hours(24);
 /// A token is good for this long after the planned end, for classes that overrun …
 const TOKEN_GRACE: Duration = Duration::minutes(30);
 /// … at least for this long from now, and at most for that long.
@@ -141,7 +141,7 @@ pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id):
     };
     let who = presence(&caller, id, Connection::default());
     has_place(&mut tx, &session, part, &who).await?;
-    let expires_at = (session.ends_at + TOKEN_GRACE).max(now + TOKEN_LEAST).min(now + TOKEN_MOST);
+    let expires_at = way_in_until(&session, now);
     let way = way_in(&state, &mut tx, &caller, (&session, made.as_ref()), part, (now, expires_at)).await?;
     let connection_id = participants::open(&mut tx, session.tenant_id, id, (&caller.id, &caller.name), part).await?;
     tx.commit().await?;
@@ -156,6 +156,11 @@ pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id):
     };
     // It lets in whoever has it.
     Ok(([(header::CACHE_CONTROL, "no-store")], Answer(body)).into_response())
+}
+
+/// Until when a link is good that is given now.
+pub(super) fn way_in_until(session: &Session, now: DateTime<Utc>) -> DateTime<Utc> {
+    (session.ends_at + TOKEN_GRACE).max(now + TOKEN_LEAST).min(now + TOKEN_MOST)
 }
 
 fn no_person() -> Problem {
@@ -180,7 +185,7 @@ fn may_enter(session: &Session, part: Part, now: DateTime<Utc>, opens_at: DateTi
 }
 
 /// 410: it will not come back.
-fn over(status: SessionStatus) -> Problem {
+pub(super) fn over(status: SessionStatus) -> Problem {
     let problem = match status {
         SessionStatus::Cancelled => {
             Problem::new(StatusCode::GONE, "session-cancelled", "Cancelled", "The session was cancelled.")

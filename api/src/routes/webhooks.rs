@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{FromRequestParts, RawPathParams, Request, State},
-    http::{HeaderName, HeaderValue, request::Parts},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
 };
 use serde::Serialize;
 use shared::{
@@ -41,6 +41,7 @@ use crate::{
 
 /// Configurations whose secrets are tried for one webhook.
 const TRIED: i64 = 20;
+const CHALLENGE: &str = "Bearer realm=\"live-sessions\"";
 
 /// What became of a webhook.
 #[derive(Debug, Serialize, ToSchema)]
@@ -232,22 +233,39 @@ async fn receive(state: AppState, source: WebhookSource, request: Request) -> Re
         Err(error) => error,
     };
     // Not the environment's: perhaps that of the configuration by which the session in this room is held.
-    if matches!(error, WebhookError::NotConfigured | WebhookError::BadSignature) {
-        if let Some(opened) = of_room(&state, source, &raw).await? {
+    if !matches!(error, WebhookError::NotConfigured | WebhookError::BadSignature) {
+        return Err(refused(source, &error).into());
+    }
+    match of_room(&state, source, &raw).await? {
+        Whose::Configuration(opened) => {
             let verified = raw.verify(source, &opened.providers, &state).map_err(|error| refused(source, &error))?;
-            return answer(&state, source, Some(&opened), verified).await;
+            answer(&state, source, Some(&opened), verified).await
         }
-        for opened in of_account(&state, source, &raw).await? {
-            match raw.verify(source, &opened.providers, &state) {
-                Err(WebhookError::NotConfigured | WebhookError::BadSignature) => {}
-                verified => {
-                    let verified = verified.map_err(|error| refused(source, &error))?;
-                    return answer(&state, source, Some(&opened), verified).await;
+        _ if source == WebhookSource::Zoom => {
+            for opened in of_account(&state, source, &raw).await? {
+                match raw.verify(source, &opened.providers, &state) {
+                    Err(WebhookError::NotConfigured | WebhookError::BadSignature) => {}
+                    verified => {
+                        let verified = verified.map_err(|error| refused(source, &error))?;
+                        return answer(&state, source, Some(&opened), verified).await;
+                    }
                 }
             }
+            Err(refused(source, &error).into())
+        }
+        Whose::Environment => Err(refused(source, &error).into()),
+        // Our Prosody module alone knows what to make of it.
+        Whose::Nobodys if !raw.headers.iter().any(|(name, _)| name == "webhook-signature") => {
+            Err(refused(source, &error).into())
+        }
+        Whose::Nobodys => {
+            count(source, "refused");
+            let detail = "No session meets in this room, so that nobody can tell whose signature it would have to be.";
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "webhook-room-unknown", "Nobody's room", detail)
+                .header(header::WWW_AUTHENTICATE, CHALLENGE)
+                .into())
         }
     }
-    Err(refused(source, &error).into())
 }
 
 async fn receive_for(
@@ -268,13 +286,21 @@ async fn receive_for(
 
 /// The configuration of the session that meets in the room which the body names. Nothing of the body is believed yet: this
 /// only tells by which secret to judge it.
-async fn of_room(state: &AppState, source: WebhookSource, raw: &Raw) -> Result<Option<Arc<Opened>>> {
-    let Some(room) = state.providers.unverified_room(source, &raw.body) else { return Ok(None) };
+async fn of_room(state: &AppState, source: WebhookSource, raw: &Raw) -> Result<Whose> {
+    let Some(room) = state.providers.unverified_room(source, &raw.body) else { return Ok(Whose::Environment) };
     let mut connection = state.db.acquire().await?;
-    let session = sessions::find_by_room(&mut *connection, &room).await?;
-    let Some(id) = session.and_then(|session| session.provider_config_id) else { return Ok(None) };
+    let Some(session) = sessions::find_by_room(&mut *connection, &room).await? else { return Ok(Whose::Nobodys) };
+    let Some(id) = session.provider_config_id else { return Ok(Whose::Environment) };
     let opened = state.provider_configs.find(&mut connection, id).await?;
-    Ok(opened.filter(|opened| opened.kind == source.kind()))
+    Ok(opened.filter(|opened| opened.kind == source.kind()).map_or(Whose::Environment, Whose::Configuration))
+}
+
+/// By whose secret an event is judged.
+enum Whose {
+    Configuration(Arc<Opened>),
+    Environment,
+    /// There is no session in its room: no repeat will change that, which our Prosody module has to know.
+    Nobodys,
 }
 
 /// Configurations of the account that a body of Zoom's says it is of, first those that have its meeting; the newest of all, where
@@ -354,7 +380,7 @@ fn refused(source: WebhookSource, error: &WebhookError) -> Problem {
     );
     match error {
         WebhookError::NotConfigured | WebhookError::BadSignature => {
-            unauthorized("The webhook's signature is missing or wrong.", "Bearer realm=\"live-sessions\"")
+            unauthorized("The webhook's signature is missing or wrong.", CHALLENGE)
         }
         WebhookError::Stale => conflict(
             "webhook-stale",

@@ -36,6 +36,11 @@ async fn good<'a>(app: &'a TestApp, operation: &str) -> (Client<'a>, String, Val
         "/sessions/{id}/end/" | "/sessions/{id}/join/" => {
             (app.teacher(), path(&app.live(json!({})).await, &format!("{verb}/")), json!({}))
         }
+        "/sessions/{id}/participants/{person_id}/remove/" => {
+            // At the environment's Jitsi, which takes commands.
+            app.sql("update provider_configs set is_default = false").await;
+            (app.teacher(), path(&app.live(json!({})).await, "participants/s1/remove/"), json!({}))
+        }
         "/sessions/{id}/heartbeat/" | "/sessions/{id}/leave/" => {
             let made = app.live(json!({})).await;
             app.student("s1").call(&path(&made, "join/")).await.expect(StatusCode::OK);
@@ -84,7 +89,13 @@ async fn good<'a>(app: &'a TestApp, operation: &str) -> (Client<'a>, String, Val
 
 #[tokio::test]
 async fn every_post_of_the_document_gives_its_first_answer_again() {
-    let app = TestApp::start().await;
+    // What a Prosody answers that has removed somebody.
+    let prosody = axum::Router::new().fallback(async || axum::Json(json!({"removed": 1})));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let control_url = format!("http://{}/webhook-control", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, prosody).await });
+    let control = ["--jitsi-control-url", &control_url, "--jitsi-control-secret", "the-control-secret-of-tests"];
+    let app = TestApp::start_with(&control).await;
     let document = app.anonymous().get("//openapi.json").await.expect(StatusCode::OK);
     let paths = document["paths"].as_object().unwrap().iter().filter(|(_, item)| item.get("post").is_some());
     let mut tried = 0;

@@ -7,6 +7,7 @@ mod support;
 
 mod analytics;
 mod api_keys;
+mod asap;
 mod attendance;
 mod attendance_objections;
 mod audit_log;
@@ -39,6 +40,8 @@ mod provider_sessions;
 mod provider_test;
 mod rates;
 mod recordings;
+mod removals;
+mod reservations;
 mod sessions;
 mod tenancy;
 mod webhooks;

@@ -98,6 +98,7 @@ fn operations() -> Vec<(String, Method, String)> {
 async fn address(app: &TestApp, path: &str) -> String {
     let path =
         path.replace("{file}", "index.html").replace("{person_id}", "invited").replace("{event}", "room/created");
+    let path = path.replace("{key}", "jwks.json").replace("{conference_id}", &unique());
     let id = if path.contains("/sessions/{id}/") {
         let invitees = json!([{"person_id": "invited"}, {"person_id": "helper", "role": "co_host"}]);
         let made = app.planned(json!({"access": "invitees", "invitees": invitees})).await;

@@ -51,7 +51,9 @@ async fn a_configuration_is_made_shown_changed_and_deleted() {
     // With all defaults, as it is understood.
     let settings = json!({
         "domain": "meet.school.test", "app_id": "school", "audience": "jitsi", "xmpp_domain": "*", "recording_hosts": [],
+        "algorithm": "HS256", "prejoin": false, "lobby": false, "start_muted": false, "hide_participants_from_recorder": false,
     });
+    assert_eq!(made["key_server_url"], Value::Null);
     assert_eq!(made["settings"], settings);
     assert_eq!((&made["enabled"], &made["is_default"], etag.as_str()), (&json!(true), &json!(false), "\"1\""));
 
@@ -150,7 +152,10 @@ async fn secrets_are_written_and_what_stands_for_them_is_not() {
     let app = TestApp::start().await;
     let admin = app.admin();
     let made = app.configure(&jitsi("Main campus", json!({"secrets": {"jwt_secret": JWT_SECRET}}))).await;
-    assert_eq!(made["secrets"], json!({"jwt_secret": "••••x7k2", "webhook_secret": null}));
+    assert_eq!(
+        made["secrets"],
+        json!({"jwt_secret": "••••x7k2", "webhook_secret": null, "private_key": null, "control_secret": null})
+    );
     let to = config_path(&made, "");
     for mask in ["••••x7k2", "••••"] {
         let problem =
@@ -160,7 +165,10 @@ async fn secrets_are_written_and_what_stands_for_them_is_not() {
     }
     let change = json!({"secrets": {"webhook_secret": "a-new-secret-for-webhooks"}});
     let changed = admin.patch(&to, &change).await.expect(StatusCode::OK);
-    assert_eq!(changed["secrets"], json!({"jwt_secret": "••••x7k2", "webhook_secret": "••••ooks"}));
+    assert_eq!(
+        changed["secrets"],
+        json!({"jwt_secret": "••••x7k2", "webhook_secret": "••••ooks", "private_key": null, "control_secret": null})
+    );
     let removed = admin.patch(&to, &json!({"secrets": {"webhook_secret": null}})).await.expect(StatusCode::OK);
     assert_eq!((&removed["secrets"]["webhook_secret"], &removed["version"]), (&Value::Null, &json!(3)));
 }

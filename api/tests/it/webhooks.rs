@@ -109,6 +109,8 @@ async fn our_prosody_module_signs_and_a_repeat_is_known_by_its_id() {
     };
     let t = now().timestamp();
     send(t, &event, "another secret").await.problem(401, "unauthorized");
+    // No secret will ever be right for it: the module gives it up, and goes on with the next event.
+    send(t, &joined("nowhere"), "another secret").await.problem(401, "webhook-room-unknown");
     send(t - 301, &event, JITSI_SECRET).await.problem(409, "webhook-stale");
     assert_eq!(app.count("webhook_events").await, 0);
     assert_eq!(send(t, &event, JITSI_SECRET).await.expect(StatusCode::OK)["status"], "stored");

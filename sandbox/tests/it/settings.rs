@@ -179,3 +179,39 @@ fn what_is_built_into_images_exists() {
     let named: Vec<&str> = named.split([' ', '|']).take(3).collect();
     assert_eq!(named, commands().map(|(process, _)| process), "the Dockerfile names other programs");
 }
+
+/// Jitsi's images are not here: what can be wrong in our file is its form, a variable that nobody explains, and a module that is
+/// not mounted.
+#[test]
+fn the_compose_file_of_a_jitsi_mounts_our_modules_and_explains_its_variables() {
+    let file = "deploy/jitsi/docker-compose.jitsi.yml";
+    let mut compose: Value = serde_norway::from_str(&read(file)).expect("right YAML");
+    compose.apply_merge().expect("right merge keys");
+    let names: Vec<&str> = services(&compose).map(|(name, _)| name).collect();
+    assert_eq!(names, ["web", "prosody", "jicofo", "jvb"]);
+    let mut mounted = Vec::new();
+    for (name, service) in services(&compose) {
+        for volume in service["volumes"].as_sequence().expect("volumes") {
+            let (source, _) = volume.as_str().expect("a text").split_once(':').expect("a target");
+            match source.strip_prefix("../") {
+                Some(path) => {
+                    assert!(root("deploy").join(path).is_file(), "{name} mounts {source}, which is not there");
+                    mounted.push(path.to_owned());
+                }
+                None => assert!(compose["volumes"].get(source).is_some(), "{name}: there is no volume {source}"),
+            }
+        }
+    }
+    assert_eq!(mounted, ["prosody/mod_webhook.lua", "prosody/mod_webhook_control.lua"]);
+    let prosody = &compose["services"]["prosody"]["environment"];
+    assert_eq!(prosody["XMPP_MODULES"], "webhook");
+    let options = prosody["XMPP_CONFIGURATION"].as_str().expect("options");
+    for option in ["webhook_url", "webhook_secret", "webhook_control_secret"] {
+        assert!(options.split(',').any(|part| part.starts_with(&format!("{option}=\""))), "{option}");
+    }
+    let example = read("deploy/jitsi/.env.example");
+    let explained: BTreeSet<&str> = example.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    for (name, _) in variables(&read(file)) {
+        assert!(explained.contains(name.as_str()), "{name} is not in deploy/jitsi/.env.example");
+    }
+}

@@ -15,6 +15,11 @@ pub struct ProvidersConfig {
     #[arg(long, env = "JITSI_JWT_SECRET", hide_env_values = true, default_value = "")]
     pub jitsi_jwt_secret: String,
 
+    /// RSA private key (PEM; `\n` may stand for its line ends) that signs the tokens (RS256) instead of JITSI_JWT_SECRET. Prosody
+    /// gets its public half with `asap_key_server = "<the API's address>/asap"`.
+    #[arg(long, env = "JITSI_PRIVATE_KEY", hide_env_values = true, allow_hyphen_values = true, default_value = "")]
+    pub jitsi_private_key: String,
+
     /// Audience of the tokens (`asap_accepted_audiences`).
     #[arg(long, env = "JITSI_AUDIENCE", default_value = "jitsi")]
     pub jitsi_audience: String,
@@ -27,6 +32,15 @@ pub struct ProvidersConfig {
     /// `Authorization: Bearer` header (`api_headers`). Webhooks of Jitsi are refused while it is empty.
     #[arg(long, env = "JITSI_WEBHOOK_SECRET", hide_env_values = true, default_value = "")]
     pub jitsi_webhook_secret: String,
+
+    /// Address of our Prosody module that ends rooms and removes people, e.g. https://meet.example.org/webhook-control.
+    /// Without it meetings of Jitsi end when the last one leaves.
+    #[arg(long, env = "JITSI_CONTROL_URL", default_value = "")]
+    pub jitsi_control_url: String,
+
+    /// Secret with which that module is asked (`webhook_control_secret`).
+    #[arg(long, env = "JITSI_CONTROL_SECRET", hide_env_values = true, default_value = "")]
+    pub jitsi_control_secret: String,
 
     /// Secret of the JaaS webhook endpoint, with its `whsec_` prefix. JaaS webhooks are refused
     /// while it is empty.
@@ -59,11 +73,11 @@ impl ProvidersConfig {
     /// What is wrong with the settings, each with its remedy; for `--check`.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let jitsi = [
-            ("JITSI_DOMAIN", &self.jitsi_domain),
-            ("JITSI_APP_ID", &self.jitsi_app_id),
-            ("JITSI_JWT_SECRET", &self.jitsi_jwt_secret),
-        ];
+        let key = match self.jitsi_private_key.trim().is_empty() {
+            true => ("JITSI_JWT_SECRET", &self.jitsi_jwt_secret),
+            false => ("JITSI_PRIVATE_KEY", &self.jitsi_private_key),
+        };
+        let jitsi = [("JITSI_DOMAIN", &self.jitsi_domain), ("JITSI_APP_ID", &self.jitsi_app_id), key];
         let bbb = [("BBB_SERVER_URL", &self.bbb_server_url), ("BBB_SHARED_SECRET", &self.bbb_shared_secret)];
         let some = |of: &[(&str, &String)]| of.iter().any(|(_, value)| !value.trim().is_empty());
         // One provider is enough.
@@ -79,6 +93,9 @@ impl ProvidersConfig {
         }
         if (1..32).contains(&self.jitsi_jwt_secret.trim().len()) {
             faults.push("JITSI_JWT_SECRET is shorter than 32 bytes: it can be guessed".to_owned());
+        }
+        if self.jitsi_control_url.trim().is_empty() != self.jitsi_control_secret.trim().is_empty() {
+            faults.push("JITSI_CONTROL_URL and JITSI_CONTROL_SECRET are only of use together".to_owned());
         }
         if !self.jaas_webhook_secret.is_empty() && !self.jaas_webhook_secret.starts_with("whsec_") {
             faults

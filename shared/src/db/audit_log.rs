@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{FromRow, PgExecutor};
 
-use crate::domain::ids::TenantId;
+use crate::domain::ids::{SessionId, TenantId};
 
 /// One change.
 #[derive(Debug, Clone, FromRow)]
@@ -30,6 +30,25 @@ pub struct Filter {
     pub after: Option<DateTime<Utc>>,
     /// Exclusive.
     pub before: Option<DateTime<Utc>>,
+}
+
+/// Somebody was removed from a session's meeting: no row changes by it. By a role that sees all tenants.
+pub async fn write_removal<'e>(
+    executor: impl PgExecutor<'e>,
+    tenant: TenantId,
+    session: SessionId,
+    person: &str,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "select audit_write($1, 'participant.removed', $2::text, \
+             jsonb_build_object('person_id', jsonb_build_array(null, $3::text)))",
+    )
+    .bind(tenant)
+    .bind(session.to_string())
+    .bind(person)
+    .execute(executor)
+    .await?;
+    Ok(())
 }
 
 /// Up to `limit` changes of a tenant (`None`: of all, and of none) beside `from`, newest first, or oldest first where `ascending`.

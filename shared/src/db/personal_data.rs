@@ -30,6 +30,10 @@ const HELD: &[(&str, &str)] = &[
         "attendance_objections",
         "select to_jsonb(t) from attendance_objections t where tenant_id = $1 and (person_id = $2 or answered_by = $2)",
     ),
+    (
+        "meeting_registrants",
+        "select to_jsonb(t) - 'ciphertext' - 'key_id' from meeting_registrants t where tenant_id = $1 and person_id = $2",
+    ),
     ("reminders", "select to_jsonb(t) from reminders t where tenant_id = $1 and person_id = $2"),
     (
         "api_keys",
@@ -164,6 +168,7 @@ const STEPS: &[(&str, &str)] = &[
         "update participants set person_id = $3, name = '', connection_key = erase_text(connection_key, $4, $5, $3) \
          where tenant_id = $1 and person_id = $2",
     ),
+    ("meeting_registrants", "delete from meeting_registrants where tenant_id = $1 and person_id = $2"),
     (
         "sightings",
         "update sightings set person_id = $3, name = '', connection_key = erase_text(connection_key, $4, $5, $3) \
@@ -339,6 +344,9 @@ const OF_SESSION: &[&str] = &[
 /// or nothing. Returns how many rows there were.
 pub async fn forget_people(connection: &mut PgConnection, session: SessionId) -> sqlx::Result<u64> {
     let mut rows = 0;
+    let registrants =
+        "delete from meeting_registrants r using meetings m where m.id = r.meeting_id and m.session_id = $1";
+    rows += sqlx::query(registrants).bind(session).execute(&mut *connection).await?.rows_affected();
     for table in OF_SESSION {
         let statement = AssertSqlSafe(format!("delete from {table} where session_id = $1"));
         rows += sqlx::query(statement).bind(session).execute(&mut *connection).await?.rows_affected();

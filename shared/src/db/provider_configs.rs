@@ -58,6 +58,12 @@ pub async fn list_of_account<'e>(
     .await
 }
 
+/// Whether the Jitsi of a configuration takes commands: to be told without its secrets.
+pub async fn takes_commands<'e>(executor: impl PgExecutor<'e>, id: ProviderConfigId) -> sqlx::Result<bool> {
+    let found = sqlx::query_scalar("select settings ? 'control_url' from provider_configs where id = $1");
+    Ok(found.bind(id).fetch_optional(executor).await?.unwrap_or(false))
+}
+
 /// A configuration of this tenant.
 pub async fn find_in<'e>(
     executor: impl PgExecutor<'e>,

@@ -47,4 +47,13 @@ impl ProviderKind {
             Self::Bbb | Self::Zoom => true,
         }
     }
+
+    /// Whether meetings can be ended at the server: of a Jitsi, where our Prosody module takes commands.
+    pub fn ends_meetings(self, jitsi_takes_commands: bool) -> bool {
+        match self {
+            Self::Jitsi => jitsi_takes_commands,
+            Self::Bbb | Self::Zoom => true,
+            Self::Jaas => false,
+        }
+    }
 }

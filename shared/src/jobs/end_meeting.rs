@@ -17,9 +17,10 @@ pub struct EndMeeting {
 }
 
 impl EndMeeting {
-    /// What is to be done once nobody can join the session any more; nothing, where meetings end by themselves.
-    pub fn of(session: &Session) -> Option<Self> {
-        session.provider.makes_meetings().then(|| Self {
+    /// What is to be done once nobody can join the session any more; nothing, where nobody can be told. Whether a Jitsi
+    /// takes commands is its configuration's to say.
+    pub fn of(session: &Session, jitsi_takes_commands: bool) -> Option<Self> {
+        session.provider.ends_meetings(jitsi_takes_commands).then(|| Self {
             provider: session.provider,
             provider_config_id: session.provider_config_id,
             room: session.room.clone(),

@@ -1,5 +1,6 @@
 //! Makes and ends meetings at servers where they do not come and go with the people in them
-//! ([`ProviderKind::makes_meetings`](crate::domain::provider::ProviderKind::makes_meetings)): a BigBlueButton, Zoom.
+//! ([`ProviderKind::makes_meetings`](crate::domain::provider::ProviderKind::makes_meetings)): a BigBlueButton, Zoom. At a
+//! Jitsi, where they do, it ends them and removes people.
 //!
 //! Whatever the server does, an answer comes within [`LIMIT`]. No call holds anything in the database; all of them may be
 //! repeated, and made by two processes at once: the server knows a meeting by its room. At Zoom alone a repeat makes another
@@ -25,6 +26,7 @@ use crate::{
 };
 
 mod bbb;
+mod jitsi;
 pub mod zoom;
 
 /// For making a meeting or ending one, with all the calls that it takes.
@@ -117,6 +119,9 @@ pub enum MeetingError {
     /// What the call was about is not there, or not any more.
     #[error("there is no such thing there")]
     Gone,
+    /// It cannot be done there, or not as it is configured.
+    #[error("{0}")]
+    Unsupported(String),
 }
 
 /// How far an end has come.
@@ -126,6 +131,15 @@ pub enum End {
     Over,
     /// The server was told, and is about to.
     Told,
+}
+
+/// What became of somebody who is to leave a meeting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// They are out, if they were in, and do not come back before the room is gone.
+    Removed,
+    /// Nobody is in the meeting.
+    NobodyThere,
 }
 
 /// Cheap to clone.
@@ -205,7 +219,25 @@ impl Meetings {
                     Some(meeting) => self.zoom.end(providers.zoom()?, meeting, false).await,
                     None => Ok(End::Over),
                 },
+                ProviderKind::Jitsi => jitsi::end(outbound, providers.jitsi_control()?, room).await,
                 kind => Err(unsupported(kind, "ending meetings")),
+            }
+        })
+        .await
+    }
+
+    /// Removes somebody, by the id that their link carried, from the meeting of a room.
+    pub async fn remove(
+        &self,
+        (providers, by): (&Providers, NamedBy),
+        (kind, room): (ProviderKind, &str),
+        person_id: &str,
+    ) -> Result<Removal, MeetingError> {
+        let outbound = self.outbound(by);
+        self.guarded((kind, by, ""), Instant::now() + LIMIT, async {
+            match kind {
+                ProviderKind::Jitsi => jitsi::remove(outbound, providers.jitsi_control()?, room, person_id).await,
+                kind => Err(unsupported(kind, "removing people")),
             }
         })
         .await
@@ -278,6 +310,9 @@ fn unsupported(provider: ProviderKind, what: &'static str) -> MeetingError {
 
 impl From<ProviderError> for MeetingError {
     fn from(error: ProviderError) -> Self {
-        Self::Refused(error.to_string())
+        match error {
+            ProviderError::Unsupported { .. } => Self::Unsupported(error.to_string()),
+            ProviderError::NotConfigured(_) | ProviderError::Rejected(_) => Self::Refused(error.to_string()),
+        }
     }
 }

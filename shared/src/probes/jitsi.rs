@@ -18,7 +18,7 @@ pub async fn probe(prober: &Prober, settings: &JitsiSettings, configuration: &Co
     let mut report = Report::of(&[CheckName::Address, CheckName::Tls, CheckName::Secret], address.as_ref());
     secret(&mut report, configuration);
     let bytes = configuration.secret("jwt_secret").len();
-    if bytes < HS256_BYTES {
+    if !settings.signs_with_own_key() && bytes < HS256_BYTES {
         report.fail(CheckName::Secret, format!("jwt_secret has {bytes} bytes; {HS256_BYTES} are needed"));
     }
     let Some(script) = address.and_then(|url| url.join("/external_api.js").ok()) else {

@@ -46,7 +46,15 @@ impl Providers {
         match kind {
             // event_sync and our own module tell the people of a room again when it closes; Jibri's file is ready at once.
             ProviderKind::Jitsi => {
-                Capabilities { embeds: true, reports_at_end: true, recording_delay_minutes: Some(1), ..none }
+                let takes_commands = self.jitsi_control().is_ok();
+                Capabilities {
+                    ends_meetings: takes_commands,
+                    removes_people: takes_commands,
+                    embeds: true,
+                    reports_at_end: true,
+                    recording_delay_minutes: Some(1),
+                    ..none
+                }
             }
             ProviderKind::Jaas => Capabilities { embeds: true, recording_delay_minutes: Some(10), ..none },
             // It is rendered after the end, about as long as the class took.

@@ -4,15 +4,21 @@
 //! `token/util.lib.lua`, `mod_token_affiliation.lua`) and from lib-jitsi-meet's `doc/tokens.md`.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, Header};
+use key::{PublicKey, SigningKey};
 use serde::Serialize;
 use url::Url;
 
 use super::{
     Join, JoinRequest, ProviderError, jaas,
-    settings::{HS256_BYTES, JaasSettings, JitsiSettings},
+    settings::{ALGORITHMS, HS256_BYTES, JaasSettings, JitsiSettings, RS256},
 };
 use crate::config::ProvidersConfig;
+
+pub mod control;
+pub mod key;
+
+pub use key::generate as generate_key;
 
 /// Prosody knows no leeway: a token of the very second is refused by a clock that is slightly slow.
 const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(10);
@@ -21,11 +27,24 @@ const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(10);
 pub struct Jitsi {
     /// `https://meet.example.org`, without a slash at the end.
     base: String,
-    header: Header,
-    key: EncodingKey,
+    key: SigningKey,
     issuer: String,
     audience: String,
     subject: String,
+    wishes: Wishes,
+}
+
+/// How meetings look to those who come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wishes {
+    /// The page before the meeting is shown.
+    prejoin: bool,
+    /// Participants wait until they are let in.
+    lobby: bool,
+    /// Participants come in with microphone and camera off.
+    start_muted: bool,
+    /// Recordings show moderators alone.
+    hide_participants: bool,
 }
 
 /// The claims; names are Jitsi's.
@@ -46,6 +65,14 @@ struct Claims<'a> {
 struct Context<'a> {
     user: User<'a>,
     features: Features,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<Room>,
+}
+
+/// Read by jitsi-contrib's `token_security_ondemand`.
+#[derive(Serialize)]
+struct Room {
+    lobby: bool,
 }
 
 #[derive(Serialize)]
@@ -57,6 +84,12 @@ struct User<'a> {
     /// Read by `mod_token_affiliation`; without that module it has no effect.
     affiliation: &'static str,
     moderator: bool,
+    /// Read by jitsi-contrib's `token_lobby_bypass`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lobby_bypass: Option<bool>,
+    /// Jibri does not show them.
+    #[serde(rename = "hidden-from-recorder", skip_serializing_if = "Option::is_none")]
+    hidden_from_recorder: Option<bool>,
 }
 
 /// As soon as this object is there it decides alone: what is not `true` here is refused even to
@@ -70,20 +103,26 @@ struct Features {
     create_polls: bool,
     file_upload: bool,
     list_visitors: bool,
+    lobby: bool,
     moderation: bool,
     screen_sharing: bool,
     send_groupchat: bool,
-    /// Costs money per minute.
+    /// Calls cost money per minute.
+    inbound_call: bool,
+    sip_inbound_call: bool,
     outbound_call: bool,
     sip_outbound_call: bool,
 }
 
 impl Jitsi {
-    /// The server of `JITSI_*`; `None` when domain, app id or secret is unset, or the domain is none.
+    /// The server of `JITSI_*`; `None` when domain, app id or key is unset, or of no use.
     pub fn of_environment(config: &ProvidersConfig) -> Option<Self> {
         let (domain, app_id) = (config.jitsi_domain.trim(), config.jitsi_app_id.trim());
         let secret = config.jitsi_jwt_secret.trim();
-        let unset: Vec<_> = [("JITSI_DOMAIN", domain), ("JITSI_APP_ID", app_id), ("JITSI_JWT_SECRET", secret)]
+        // A line of an environment file has no line ends.
+        let private_key = config.jitsi_private_key.trim().replace("\\n", "\n");
+        let key = if private_key.is_empty() { ("JITSI_JWT_SECRET", secret) } else { ("JITSI_PRIVATE_KEY", "set") };
+        let unset: Vec<_> = [("JITSI_DOMAIN", domain), ("JITSI_APP_ID", app_id), key]
             .into_iter()
             .filter_map(|(variable, value)| value.is_empty().then_some(variable))
             .collect();
@@ -94,7 +133,7 @@ impl Jitsi {
             tracing::error!(unset = unset.join(", "), "Jitsi is not available: these have to be set as well");
             return None;
         }
-        if secret.len() < HS256_BYTES {
+        if private_key.is_empty() && secret.len() < HS256_BYTES {
             tracing::warn!(bytes = secret.len(), "JITSI_JWT_SECRET is short: 32 bytes or more cannot be guessed");
         }
         let settings = JitsiSettings {
@@ -102,27 +141,43 @@ impl Jitsi {
             app_id: app_id.to_owned(),
             audience: config.jitsi_audience.clone(),
             xmpp_domain: config.jitsi_xmpp_domain.clone(),
+            algorithm: if private_key.is_empty() { ALGORITHMS[0] } else { RS256 }.to_owned(),
+            control_url: None,
+            prejoin: false,
+            lobby: false,
+            start_muted: false,
+            hide_participants_from_recorder: false,
             recording_hosts: Vec::new(),
         };
-        let jitsi = Self::new(&settings, secret);
+        let jitsi = Self::new(&settings, (secret, &private_key));
         if jitsi.is_none() {
             tracing::error!(
                 JITSI_DOMAIN = domain,
-                "Jitsi is not available: JITSI_DOMAIN has to be a host such as meet.example.org"
+                "Jitsi is not available: JITSI_DOMAIN has to be a host such as meet.example.org, and JITSI_PRIVATE_KEY, if \
+                 it is set, an RSA private key in PEM form"
             );
         }
         jitsi
     }
 
-    /// A self-hosted server; `None` when the domain is none.
-    pub fn new(settings: &JitsiSettings, secret: &str) -> Option<Self> {
+    /// A self-hosted server; `None` when the domain is none, or the key that the algorithm needs.
+    pub fn new(settings: &JitsiSettings, (secret, private_key): (&str, &str)) -> Option<Self> {
+        let key = match settings.signs_with_own_key() {
+            true => SigningKey::own(private_key)?,
+            false => SigningKey::shared(secret),
+        };
         Some(Self {
             base: origin(&settings.domain)?,
-            header: Header::new(Algorithm::HS256),
-            key: EncodingKey::from_secret(secret.as_bytes()),
+            key,
             issuer: settings.app_id.clone(),
             audience: settings.audience.clone(),
             subject: settings.xmpp_domain.clone(),
+            wishes: Wishes {
+                prejoin: settings.prejoin,
+                lobby: settings.lobby,
+                start_muted: settings.start_muted,
+                hide_participants: settings.hide_participants_from_recorder,
+            },
         })
     }
 
@@ -131,12 +186,21 @@ impl Jitsi {
         let kid = Some(settings.key_id.clone()).filter(|kid| jaas::is_key_of(kid, &settings.app_id));
         Some(Self {
             base: format!("https://8x8.vc/{}", settings.app_id),
-            header: Header { kid: Some(kid?), ..Header::new(Algorithm::RS256) },
-            key: jaas::key(private_key)?,
+            key: SigningKey {
+                header: Header { kid: Some(kid?), ..Header::new(Algorithm::RS256) },
+                key: jaas::key(private_key)?,
+                public: None,
+            },
             issuer: "chat".to_owned(),
             audience: "jitsi".to_owned(),
             subject: settings.app_id.clone(),
+            wishes: Wishes::default(),
         })
+    }
+
+    /// What Prosody verifies our tokens with; `None` where that is a shared secret.
+    pub fn public_key(&self) -> Option<&PublicKey> {
+        self.key.public.as_ref()
     }
 
     /// Signs a token for one person and one room and puts it into a link.
@@ -150,9 +214,19 @@ impl Jitsi {
             return Err(ProviderError::Rejected("the time to join is over"));
         }
         let claims = self.claims(request, &room, not_before);
-        let token = jsonwebtoken::encode(&self.header, &claims, &self.key)
+        let token = jsonwebtoken::encode(&self.key.header, &claims, &self.key.key)
             .map_err(|_| ProviderError::Rejected("the token could not be signed"))?;
-        let mut url = format!("{}/{room}?jwt={token}#config.prejoinConfig.enabled=false", self.base);
+        let Wishes { prejoin, lobby, start_muted, .. } = self.wishes;
+        let mut url = format!("{}/{room}?jwt={token}#config.prejoinConfig.enabled={prejoin}", self.base);
+        if !request.part.moderates() {
+            if lobby {
+                // The wish to come in is told without another click.
+                url.push_str("&config.lobby.autoKnock=true");
+            }
+            if start_muted {
+                url.push_str("&config.startWithAudioMuted=true&config.startWithVideoMuted=true");
+            }
+        }
         if !request.subject.is_empty() {
             // The client reads each value as JSON, after decoding it.
             let json = serde_json::Value::from(request.subject).to_string();
@@ -180,6 +254,8 @@ impl Jitsi {
                     email: request.person.email,
                     affiliation: if moderator { "owner" } else { "member" },
                     moderator,
+                    lobby_bypass: self.wishes.lobby.then_some(moderator),
+                    hidden_from_recorder: (self.wishes.hide_participants && !moderator).then_some(true),
                 },
                 features: Features {
                     recording: record,
@@ -188,12 +264,16 @@ impl Jitsi {
                     create_polls: moderator,
                     file_upload: moderator,
                     list_visitors: moderator,
+                    lobby: moderator,
                     moderation: moderator,
                     screen_sharing: true,
                     send_groupchat: true,
+                    inbound_call: false,
+                    sip_inbound_call: false,
                     outbound_call: false,
                     sip_outbound_call: false,
                 },
+                room: self.wishes.lobby.then_some(Room { lobby: true }),
             },
         }
     }

@@ -30,7 +30,12 @@ pub mod zoom;
 pub use capabilities::Capabilities;
 pub use delivery::{Delivery, Received, Verified, without_credentials};
 pub use event::{Alias, EventKind, FileKind, Occupancy, ProviderEvent, RecordedFile, WebhookSource};
-pub use jitsi::origin as jitsi_origin;
+pub use jitsi::{
+    control::{Command as JitsiCommand, Control as JitsiControl},
+    generate_key as generate_jitsi_key,
+    key::PublicKey as JitsiPublicKey,
+    origin as jitsi_origin,
+};
 pub use room::room_name;
 use settings::{Configuration, Settings};
 
@@ -45,6 +50,7 @@ pub struct Providers {
 
 struct Adapters {
     jitsi: Option<jitsi::Jitsi>,
+    jitsi_control: Option<JitsiControl>,
     jaas_meetings: Option<jitsi::Jitsi>,
     bbb: Option<bbb::Bbb>,
     event_sync: event_sync::EventSync,
@@ -166,6 +172,7 @@ impl Providers {
         Self {
             adapters: Arc::new(Adapters {
                 jitsi: jitsi::Jitsi::of_environment(config),
+                jitsi_control: JitsiControl::new(&config.jitsi_control_url, &config.jitsi_control_secret),
                 jaas_meetings: None,
                 bbb: bbb::Bbb::of_environment(config),
                 event_sync: event_sync::EventSync::new(&config.jitsi_webhook_secret),
@@ -180,13 +187,15 @@ impl Providers {
     /// The adapter for what a tenant has configured, alone. What is unusable stays not configured.
     pub fn of(configuration: &Configuration) -> Self {
         let secret = |field| configuration.secret(field);
-        let (mut jitsi, mut jaas_meetings, mut bbb) = (None, None, None);
+        let (mut jitsi, mut jitsi_control, mut jaas_meetings, mut bbb) = (None, None, None, None);
         let (mut event_sync, mut jaas) = (event_sync::EventSync::new(""), jaas::Jaas::new(""));
         let mut mod_webhook = standard_webhooks::StandardWebhooks::new("");
         let (mut zoom, mut zoom_webhooks) = (None, zoom::webhook::Webhooks::new(""));
         match &configuration.settings {
             Settings::Jitsi(settings) => {
-                jitsi = jitsi::Jitsi::new(settings, secret("jwt_secret"));
+                jitsi = jitsi::Jitsi::new(settings, (secret("jwt_secret"), secret("private_key")));
+                let control_url = settings.control_url.as_deref().unwrap_or_default();
+                jitsi_control = JitsiControl::new(control_url, secret("control_secret"));
                 event_sync = event_sync::EventSync::new(secret("webhook_secret"));
                 mod_webhook = standard_webhooks::StandardWebhooks::new(secret("webhook_secret"));
             }
@@ -200,7 +209,8 @@ impl Providers {
                 zoom_webhooks = zoom::webhook::Webhooks::new(secret("webhook_secret"));
             }
         }
-        let adapters = Adapters { jitsi, jaas_meetings, bbb, event_sync, mod_webhook, jaas, zoom, zoom_webhooks };
+        let adapters =
+            Adapters { jitsi, jitsi_control, jaas_meetings, bbb, event_sync, mod_webhook, jaas, zoom, zoom_webhooks };
         Self { adapters: Arc::new(adapters) }
     }
 
@@ -228,6 +238,20 @@ impl Providers {
     /// The Zoom account, for those who ask its API.
     pub fn zoom(&self) -> Result<&zoom::Zoom, ProviderError> {
         self.adapters.zoom.as_ref().ok_or(ProviderError::NotConfigured(ProviderKind::Zoom))
+    }
+
+    /// The module in the Prosody of a Jitsi that can be told to do things.
+    ///
+    /// # Errors
+    /// `Unsupported`, when it has no control address or secret.
+    pub fn jitsi_control(&self) -> Result<&JitsiControl, ProviderError> {
+        let what = "telling Prosody without a control address";
+        self.adapters.jitsi_control.as_ref().ok_or(ProviderError::Unsupported { provider: ProviderKind::Jitsi, what })
+    }
+
+    /// The key with which a Jitsi verifies our tokens; `None` where that is a shared secret.
+    pub fn jitsi_public_key(&self) -> Option<&JitsiPublicKey> {
+        self.adapters.jitsi.as_ref()?.public_key()
     }
 
     /// A way in for one person, into one room, for a limited time. Makes no request.
@@ -268,6 +292,11 @@ impl Providers {
         let body = json(delivery.body)?;
         let event = parse(delivery.source, &body, delivery.now)?;
         Ok(Verified::Events(vec![Received { event, body }]))
+    }
+
+    /// Judges a call of Jitsi's reservation API by its bearer token: event_sync's.
+    pub fn verify_reservation(&self, headers: &[(String, Vec<u8>)]) -> Result<(), WebhookError> {
+        self.adapters.event_sync.verify(headers)
     }
 
     /// The room that a body names which nobody has verified yet: good for finding out by which secret to judge it, and for

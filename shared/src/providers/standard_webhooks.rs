@@ -1,5 +1,5 @@
 //! Signatures as [Standard Webhooks](https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md)
-//! has them: our own Prosody module (`deploy/prosody/mod_webhook.lua`) signs so.
+//! has them: our own Prosody module (`deploy/prosody/mod_webhook.lua`) signs so, and is asked so.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
@@ -8,6 +8,8 @@ use sha2::Sha256;
 
 use super::{TOLERANCE, WebhookError, fields::epoch, header};
 
+const ID: &str = "webhook-id";
+const TIME: &str = "webhook-timestamp";
 const SIGNATURE: &str = "webhook-signature";
 
 pub struct StandardWebhooks {
@@ -35,11 +37,8 @@ impl StandardWebhooks {
             return Err(WebhookError::NotConfigured);
         }
         let value = |name| header(headers, name).ok_or(WebhookError::BadSignature);
-        let (id, time, signatures) = (value("webhook-id")?, value("webhook-timestamp")?, value(SIGNATURE)?);
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).map_err(|_| WebhookError::NotConfigured)?;
-        for part in [id.as_bytes(), b".", time.as_bytes(), b".", body] {
-            mac.update(part);
-        }
+        let (id, time, signatures) = (value(ID)?, value(TIME)?, value(SIGNATURE)?);
+        let mac = self.mac(id, time, body).ok_or(WebhookError::NotConfigured)?;
         // `verify_slice` compares in constant time. All are tried, so that the time does not tell which fits.
         let fitting = signatures
             .split(' ')
@@ -51,5 +50,22 @@ impl StandardWebhooks {
         }
         let signed_at = time.parse().ok().and_then(epoch).ok_or(WebhookError::BadSignature)?;
         if (now - signed_at).abs() > TOLERANCE { Err(WebhookError::Stale) } else { Ok(()) }
+    }
+
+    /// The headers that sign a body, for one attempt at this time.
+    pub fn sign(&self, id: &str, at: DateTime<Utc>, body: &[u8]) -> [(&'static str, String); 3] {
+        let time = at.timestamp().to_string();
+        let signature = self.mac(id, &time, body).map(|mac| mac.finalize().into_bytes());
+        let signature = format!("v1,{}", BASE64_STANDARD.encode(signature.unwrap_or_default()));
+        [(ID, id.to_owned()), (TIME, time), (SIGNATURE, signature)]
+    }
+
+    /// HMAC takes keys of any length: there always is one.
+    fn mac(&self, id: &str, time: &str, body: &[u8]) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).ok()?;
+        for part in [id.as_bytes(), b".", time.as_bytes(), b".", body] {
+            mac.update(part);
+        }
+        Some(mac)
     }
 }

@@ -26,7 +26,8 @@ impl Handler for AutoEndSessions {
         }
         let reports: Vec<_> = ended.iter().map(|s| (s.tenant_id, FinalizeSession { session_id: s.id })).collect();
         tx.enqueue_for_tenants(&reports).await?;
-        let meetings = ended.iter().chain(&cancelled).filter_map(|s| Some((s.tenant_id, s.end_meeting()?)));
+        let commands = state.providers.jitsi_control().is_ok();
+        let meetings = ended.iter().chain(&cancelled).filter_map(|s| Some((s.tenant_id, s.end_meeting(commands)?)));
         tx.enqueue_for_tenants(&meetings.collect::<Vec<_>>()).await?;
         metrics::counter!("sessions_auto_ended_total", "reason" => "overdue").increment(ended.len() as u64);
         metrics::counter!("sessions_auto_ended_total", "reason" => "abandoned").increment(cancelled.len() as u64);

@@ -7,7 +7,7 @@ use shared::{
     db::meetings,
     domain::provider::ProviderKind,
     jobs::EndMeeting,
-    meetings::{End, NamedBy},
+    meetings::{End, MeetingError, NamedBy},
     providers::Providers,
 };
 
@@ -81,7 +81,11 @@ async fn servers(job: &EndMeeting, state: &State, ctx: &Ctx, providers: &Provide
 }
 
 async fn end(job: &EndMeeting, state: &State, providers: (&Providers, NamedBy), server: &str) -> Result<End, JobError> {
-    let end = state.meetings.end(providers, (job.provider, &job.room), server).await?;
+    let end = match state.meetings.end(providers, (job.provider, &job.room), server).await {
+        // A Jitsi without our module, or without its control address: rooms there die when the last one leaves.
+        Err(MeetingError::Unsupported(_)) => End::Over,
+        end => end?,
+    };
     if end == End::Over {
         // By itself: another server may fail, and this one need not be told once more.
         meetings::end_at(&state.db, &job.room, server).await?;

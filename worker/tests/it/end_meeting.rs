@@ -148,3 +148,25 @@ async fn the_sweep_has_the_meetings_ended_that_can_outlive_their_sessions() {
     assert_eq!(worker.get::<Vec<uuid::Uuid>>(jobs).await, [overdue.0, abandoned.0]);
     assert_eq!(worker.get::<String>(&format!("select status from sessions where id = '{elsewhere}'")).await, "ended");
 }
+
+#[tokio::test]
+async fn a_jitsi_that_takes_no_commands_is_told_nothing_and_one_that_is_away_is_told_later() {
+    let worker = TestWorker::with(|_| {}).await;
+    let end = || EndMeeting {
+        provider: ProviderKind::Jitsi,
+        provider_config_id: None,
+        room: "algebra".to_owned(),
+        server: None,
+    };
+    assert_eq!(worker.run(&end()).await.state, "done");
+
+    let nowhere = sandbox::ports::free_port().unwrap();
+    let worker = TestWorker::with(|config| {
+        config.providers.jitsi_control_url = format!("http://127.0.0.1:{nowhere}/webhook-control");
+        config.providers.jitsi_control_secret = "the-control-secret-of-tests".to_owned();
+    })
+    .await;
+    let job = worker.run(&end()).await;
+    assert_ne!(job.state, "done");
+    assert!(job.error().contains("it is not reached"), "{}", job.error());
+}

@@ -159,7 +159,7 @@ impl Stage {
     }
 
     async fn end_job(&self, session: SessionId) -> JobRow {
-        let job = EndMeeting::of(&self.find(session).await).unwrap();
+        let job = EndMeeting::of(&self.find(session).await, false).unwrap();
         self.worker.run(&job).await
     }
 }
@@ -365,7 +365,7 @@ async fn a_meeting_that_nobody_could_write_down_is_found_by_its_room() {
     // … and of a session that was deleted the row is gone.
     let deleted = stage.session(TimeDelta::hours(1)).await;
     stage.make(deleted).await;
-    let job = EndMeeting::of(&stage.find(deleted).await).unwrap();
+    let job = EndMeeting::of(&stage.find(deleted).await, false).unwrap();
     sqlx::query("delete from sessions where id = $1").bind(deleted).execute(stage.worker.db()).await.unwrap();
     assert_eq!(stage.worker.run(&job).await.state, "done");
     assert!(stage.zoom.meetings().is_empty());

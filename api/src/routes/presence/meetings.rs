@@ -202,7 +202,11 @@ impl Making<'_> {
             MeetingError::Unavailable(_) | MeetingError::LeftAlone(_) => {
                 self.state.meetings.can_move(self.providers.0, (self.session.provider, server))
             }
-            MeetingError::NotNow(_) | MeetingError::Refused(_) | MeetingError::Busy(_) | MeetingError::Gone => false,
+            MeetingError::NotNow(_)
+            | MeetingError::Refused(_)
+            | MeetingError::Busy(_)
+            | MeetingError::Gone
+            | MeetingError::Unsupported(_) => false,
         };
         if !is_elsewhere {
             return Err(NotMade::Provider(error));
@@ -247,7 +251,7 @@ impl Making<'_> {
             sightings::end_silent_life(&mut tx, whose, &connections_of(life), seen_at).await?;
         }
         if let Some(server) = old.server.clone().filter(|server| meeting.server() != Some(server))
-            && let Some(end) = EndMeeting::of(self.session)
+            && let Some(end) = EndMeeting::of(self.session, false)
         {
             tx.enqueue(&EndMeeting { server: Some(server), ..end }).await?;
         }
@@ -290,6 +294,11 @@ pub fn not_made(session: &Session, error: &MeetingError) -> Problem {
         error = %error,
         "no meeting could be made for a join"
     );
+    no_answer(error)
+}
+
+/// What callers are told of a meeting server that did not do as it was asked.
+pub fn no_answer(error: &MeetingError) -> Problem {
     match error {
         MeetingError::Unavailable(_)
         | MeetingError::NotNow(_)
@@ -313,7 +322,7 @@ pub fn not_made(session: &Session, error: &MeetingError) -> Problem {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "provider-busy", "The meeting provider is busy", detail)
                 .header(header::RETRY_AFTER, wait.as_secs().max(1).to_string())
         }
-        MeetingError::Refused(_) | MeetingError::Gone => {
+        MeetingError::Refused(_) | MeetingError::Gone | MeetingError::Unsupported(_) => {
             let detail = "The meeting server does not take what it is asked. An administrator has to see to the provider \
                           configuration; its test tells more.";
             Problem::new(StatusCode::BAD_GATEWAY, "provider-refused", "The meeting server refuses", detail)

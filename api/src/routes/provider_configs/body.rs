@@ -18,7 +18,7 @@ use shared::{
     },
     providers::{
         Capabilities, Providers,
-        settings::{MASK, mask, secret_fields},
+        settings::{MASK, RS256, mask, secret_fields},
     },
     secrets::{Place, Sealed, Secret},
 };
@@ -64,6 +64,9 @@ pub struct ProviderConfigBody {
     /// What can be done with sessions that are held here; null while its secrets cannot be used.
     #[schema(value_type = Option<CapabilitiesBody>)]
     pub capabilities: Option<Capabilities>,
+    /// Where a Jitsi finds the public key of its tokens (`asap_key_server` of Prosody), where they are signed with RS256; else
+    /// null.
+    pub key_server_url: Option<String>,
     /// The ETag without its quotes.
     pub version: i64,
     pub created_at: DateTime<Utc>,
@@ -141,6 +144,7 @@ pub fn show(state: &AppState, config: ProviderConfig, sealed: &BTreeMap<String, 
         secrets: secret_fields(config.provider).iter().map(|field| (field.name, shown(field.name))).collect(),
         webhook_url: format!("{base}{BASE}/webhooks/{}/{}/", config.provider.as_str(), config.id),
         capabilities,
+        key_server_url: (config.settings["algorithm"] == RS256).then(|| format!("{base}/asap/{}", config.id)),
         id: config.id.0,
         name: config.name,
         provider: config.provider,

@@ -6,11 +6,11 @@ use axum::{
     response::Response,
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use shared::{
     db::provider_configs,
     domain::{ids::ProviderConfigId, provider::ProviderKind},
-    providers::settings::Settings,
+    providers::{generate_jitsi_key, settings::Settings},
 };
 
 use super::{
@@ -48,13 +48,14 @@ pub async fn create_provider_config(
     let settings = Settings::read(new.provider, &new.settings).map_err(anyhow::Error::from)?;
     // As it is understood: with its defaults, which may change later.
     let settings = serde_json::to_value(settings).map_err(anyhow::Error::from)?;
+    let secrets = complete(new.provider, &settings, new.secrets, &[]).await?;
     let key = (ProviderConfigId::new(), caller.tenant.id);
 
     let mut tx = state.begin_for(&caller).await?;
     let words = (new.name.as_str(), new.enabled.unwrap_or(true));
     let made = provider_configs::insert(&mut *tx, key, words, (new.provider, &settings)).await;
     let made = made.map_err(name_taken)?;
-    write_secrets(&state.provider_configs, &mut tx, (caller.tenant.id, made.id), &new.secrets).await?;
+    write_secrets(&state.provider_configs, &mut tx, (caller.tenant.id, made.id), &secrets).await?;
     let address = location(&state, made.id);
     let mut response = respond(&state, &mut tx, StatusCode::CREATED, made).await?;
     tx.commit().await?;
@@ -62,10 +63,28 @@ pub async fn create_provider_config(
     Ok(response)
 }
 
+/// The secrets with the key that the settings need and that is made here, if none is given. `there` are those that are stored.
+pub(super) async fn complete(
+    kind: ProviderKind,
+    settings: &Value,
+    secrets: Map<String, Value>,
+    there: &[&str],
+) -> Result<Map<String, Value>> {
+    let mut secrets = Value::from(secrets);
+    if meaning::missing_key(kind, settings, &secrets, there) == Some(meaning::MADE_HERE) {
+        let made = tokio::task::spawn_blocking(generate_jitsi_key).await.map_err(anyhow::Error::from)?;
+        secrets[meaning::MADE_HERE] = made.ok_or_else(|| anyhow::anyhow!("no RSA key could be made"))?.into();
+    }
+    Ok(secrets.as_object().cloned().unwrap_or_default())
+}
+
 fn check(body: Json<NewProviderConfig>) -> Result<NewProviderConfig, Problem> {
     let (value, own) = body.into_parts();
     let kind: Option<ProviderKind> = serde_json::from_value(value["provider"].clone()).ok();
-    let faults = if value.is_object() { meaning::of(&value, own, kind, meaning::of_secrets) } else { own };
+    let mut faults = if value.is_object() { meaning::of(&value, own, kind, meaning::of_secrets) } else { own };
+    if let Some(kind) = kind.filter(|_| value["secrets"].is_object()) {
+        faults.extend(meaning::of_missing_key(kind, &value["settings"], &value["secrets"], &[]));
+    }
     read(value, faults)
 }
 

@@ -87,12 +87,13 @@ fn capital(kind: ProviderKind) -> String {
 fn property(field: &Field) -> RefOr<Schema> {
     let text = || ObjectBuilder::new().schema_type(Type::String).max_length(Some(LONGEST));
     match field.form {
-        Form::Line | Form::Host | Form::BbbUrl | Form::JaasAppId => text()
+        Form::Line | Form::Host | Form::BbbUrl | Form::Url | Form::JaasAppId => text()
             .min_length(Some(1))
             .pattern(Some(LINE))
             .description(Some(field.about))
             .examples([field.example])
             .into(),
+        Form::Flag => ObjectBuilder::new().schema_type(Type::Boolean).description(Some(field.about)).into(),
         Form::Word(words) => text().enum_values(Some(words.to_vec())).description(Some(field.about)).into(),
         Form::Hosts | Form::BbbUrls | Form::Lines => ArrayBuilder::new()
             .items(text().min_length(Some(1)).pattern(Some(LINE)))
@@ -150,10 +151,10 @@ mod tests {
         for kind in ProviderKind::ALL {
             let mut example = json!({});
             for field in fields(kind) {
-                let value = if matches!(field.form, Form::Hosts | Form::BbbUrls | Form::Lines) {
-                    json!([field.example])
-                } else {
-                    field.example.into()
+                let value = match field.form {
+                    Form::Hosts | Form::BbbUrls | Form::Lines => json!([field.example]),
+                    Form::Flag => json!(field.example == "true"),
+                    _ => field.example.into(),
                 };
                 example[field.name] = value;
             }

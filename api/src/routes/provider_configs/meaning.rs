@@ -31,6 +31,27 @@ pub fn of(
     faults
 }
 
+/// The key that the settings need and somebody else has to give, where it is missing. `there` are the fields of secrets that are
+/// stored.
+pub fn of_missing_key(kind: ProviderKind, settings: &Value, secrets: &Value, there: &[&str]) -> Option<Fault> {
+    let field = missing_key(kind, settings, secrets, there).filter(|field| *field != MADE_HERE)?;
+    let told = secrets.get(field).is_some();
+    // What is there in a wrong form is told of it.
+    let removed = secrets[field].is_null();
+    (!told || removed).then(|| Fault::at(format!("/secrets/{field}"), "is required"))
+}
+
+/// The same, also where it is a key that is made here.
+pub fn missing_key(kind: ProviderKind, settings: &Value, secrets: &Value, there: &[&str]) -> Option<&'static str> {
+    settings::missing_secret(kind, settings, |field| match secrets.get(field) {
+        Some(value) => value.is_string(),
+        None => there.contains(&field),
+    })
+}
+
+/// A key that is made where none is given.
+pub const MADE_HERE: &str = "private_key";
+
 /// Faults of the secrets of a new configuration.
 pub fn of_secrets(kind: ProviderKind, secrets: &Value) -> Vec<Fault> {
     with_meaning(kind, secrets, faults::of_form(forms::secrets(kind), secrets))

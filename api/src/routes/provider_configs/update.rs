@@ -7,14 +7,17 @@ use axum::{
 };
 use serde_json::{Map, Value};
 use shared::{
-    db::provider_configs::{self, ProviderConfig},
+    db::{
+        provider_configs::{self, ProviderConfig},
+        provider_secrets,
+    },
     domain::ids::ProviderConfigId,
     providers::settings::Settings,
 };
 
 use super::{
     body::{ProviderConfigBody, ProviderConfigPatch, etag, name_taken, respond, write_secrets},
-    create::read,
+    create::{complete, read},
     meaning,
 };
 use crate::{
@@ -54,7 +57,10 @@ pub async fn patch_provider_config(
     let config = provider_configs::lock_in(&mut tx, tenant, id).await?;
     let config = config.ok_or_else(|| not_found("provider configuration"))?;
     etag(&config).allows_write(&headers)?;
-    let (changed, secrets) = merged(&config, body)?;
+    let there = provider_secrets::list(&mut *tx, tenant, &[id]).await?.remove(&id).unwrap_or_default();
+    let there: Vec<&str> = there.keys().map(String::as_str).collect();
+    let (changed, secrets) = merged(&config, &there, body)?;
+    let secrets = complete(changed.provider, &changed.settings, secrets, &there).await?;
     let same = (&changed.name, changed.enabled, &changed.settings) == (&config.name, config.enabled, &config.settings);
     if same && secrets.is_empty() {
         return respond(&state, &mut tx, StatusCode::OK, config).await;
@@ -68,16 +74,24 @@ pub async fn patch_provider_config(
 }
 
 /// The configuration with its changes, and those of its secrets.
-fn merged(config: &ProviderConfig, body: Json<ProviderConfigPatch>) -> Result<(ProviderConfig, Map<String, Value>)> {
+fn merged(
+    config: &ProviderConfig,
+    there: &[&str],
+    body: Json<ProviderConfigPatch>,
+) -> Result<(ProviderConfig, Map<String, Value>)> {
     let (patch, own) = body.into_parts();
     let mut whole = patch.clone();
     if let (Value::Object(_), Value::Object(change)) = (&patch, &patch["settings"]) {
         whole["settings"] = merge(&config.settings, change);
     }
-    let faults = match whole.is_object() {
+    let mut faults = match whole.is_object() {
         true => meaning::of(&whole, own, Some(config.provider), meaning::of_changed_secrets),
         false => own,
     };
+    if whole.is_object() {
+        let settings = if whole["settings"].is_object() { &whole["settings"] } else { &config.settings };
+        faults.extend(meaning::of_missing_key(config.provider, settings, &whole["secrets"], there));
+    }
     let change: ProviderConfigPatch = read(whole, faults)?;
     let settings = match change.settings {
         Some(whole) => {

@@ -2,9 +2,10 @@
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use shared::{
-    db::{participants, reminders, sessions},
+    db::{participants, provider_configs, reminders, sessions},
     domain::{
         ids::SessionId,
+        provider::ProviderKind,
         session::{EndReason, Session, SessionStatus},
     },
     jobs::{EndMeeting, FinalizeSession},
@@ -69,7 +70,7 @@ pub async fn end_session(State(state): State<AppState>, caller: Caller, Id(id): 
     let ended = ended.ok_or_else(|| illegal(&session, "ended"))?;
     participants::close_all(&mut *tx, id, caller.tenant.heartbeat_timeout_s, ended.ended_at).await?;
     tx.enqueue(&FinalizeSession { session_id: id }).await?;
-    end_meeting(&mut tx, &ended).await?;
+    end_meeting(&state, &mut tx, &ended).await?;
     tx.commit().await?;
     Ok(respond(StatusCode::OK, ended))
 }
@@ -101,14 +102,18 @@ pub async fn cancel_session(
     let cancelled = cancelled.ok_or_else(|| illegal(&session, "cancelled"))?;
     participants::close_all(&mut *tx, id, caller.tenant.heartbeat_timeout_s, None).await?;
     reminders::plan_cancellation(&mut tx, &cancelled, state.clock.now()).await?;
-    end_meeting(&mut tx, &cancelled).await?;
+    end_meeting(&state, &mut tx, &cancelled).await?;
     tx.commit().await?;
     Ok(respond(StatusCode::OK, cancelled))
 }
 
 /// Has the meeting ended at its provider, of a session that nobody can join any more.
-pub async fn end_meeting(tx: &mut Tx, session: &Session) -> Result<()> {
-    if let Some(job) = EndMeeting::of(session) {
+pub async fn end_meeting(state: &AppState, tx: &mut Tx, session: &Session) -> Result<()> {
+    let takes_commands = match session.provider_config_id {
+        Some(id) if session.provider == ProviderKind::Jitsi => provider_configs::takes_commands(&mut **tx, id).await?,
+        _ => state.providers.jitsi_control().is_ok(),
+    };
+    if let Some(job) = EndMeeting::of(session, takes_commands) {
         tx.enqueue(&job).await?;
     }
     Ok(())

@@ -60,7 +60,7 @@ pub async fn delete_session(
     }
     sessions::delete(&mut *tx, id).await?;
     // A host may have been there to set up the room.
-    end_meeting(&mut tx, &session).await?;
+    end_meeting(&state, &mut tx, &session).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

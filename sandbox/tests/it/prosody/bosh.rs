@@ -59,6 +59,34 @@ impl Client {
         self.command(room, "muc#owner'><destroy><reason>over</reason></destroy></query>").await;
     }
 
+    /// Tries to come into a room; returns the condition of the refusal.
+    pub async fn refused(&mut self, room: &str, nick: &str) -> String {
+        let presence = format!(
+            "<presence to='{room}/{nick}' xmlns='jabber:client'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
+        );
+        let mut answer = self.exchange("", &presence).await;
+        for _ in 0..10 {
+            if answer.contains("type='error'") {
+                let error = answer.split_once("<error").expect("an error").1;
+                return between(error, "<", " xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'").to_owned();
+            }
+            assert!(!answer.contains("code='110'"), "{answer}");
+            answer = self.exchange("", "").await;
+        }
+        panic!("nothing came but {answer}");
+    }
+
+    /// Waits until something says so.
+    pub async fn hears(&mut self, sign: &str) -> String {
+        for _ in 0..10 {
+            let answer = self.exchange("", "").await;
+            if answer.contains(sign) {
+                return answer;
+            }
+        }
+        panic!("nobody says {sign}");
+    }
+
     async fn command(&mut self, room: &str, query: &str) {
         let iq = format!(
             "<iq to='{room}' type='set' id='cmd{}' xmlns='jabber:client'>\

@@ -38,9 +38,14 @@ pub struct Server {
 
 impl Server {
     pub async fn start(settings: &Settings<'_>) -> Self {
+        Self::start_at(free_port().expect("a free port"), settings).await
+    }
+
+    /// Where somebody has to know its address before.
+    pub async fn start_at(port: u16, settings: &Settings<'_>) -> Self {
         tokio::task::spawn_blocking(|| provision::ensure(&[Tool::Prosody])).await.expect("awaited").expect("Prosody");
         let dir = tempfile::tempdir().expect("a directory");
-        let mut server = Self { dir, port: free_port().expect("a free port"), process: None };
+        let mut server = Self { dir, port, process: None };
         server.configure(settings);
         server.launch().await;
         server
@@ -110,6 +115,11 @@ impl Server {
             reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success())
         })
         .await;
+    }
+
+    /// Where mod_webhook_control listens.
+    pub fn control_url(&self) -> String {
+        format!("http://127.0.0.1:{}/webhook-control", self.port)
     }
 
     pub fn bosh_url(&self) -> String {

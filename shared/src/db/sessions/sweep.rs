@@ -15,12 +15,19 @@ pub struct Swept {
     pub id: SessionId,
     #[sqlx(flatten)]
     meeting: EndMeeting,
+    /// Whether its configuration's Jitsi takes commands; `None`: it is the environment's.
+    takes_commands: Option<bool>,
 }
 
+/// Beside the columns of [`EndMeeting`].
+const TAKES_COMMANDS: &str =
+    "(select c.settings ? 'control_url' from provider_configs c where c.id = provider_config_id) as takes_commands";
+
 impl Swept {
-    /// As [`EndMeeting::of`].
-    pub fn end_meeting(&self) -> Option<EndMeeting> {
-        self.meeting.provider.makes_meetings().then(|| self.meeting.clone())
+    /// As [`EndMeeting::of`]; whether the environment's Jitsi takes commands, the caller knows.
+    pub fn end_meeting(&self, jitsi_takes_commands: bool) -> Option<EndMeeting> {
+        let takes_commands = self.takes_commands.unwrap_or(jitsi_takes_commands);
+        self.meeting.provider.ends_meetings(takes_commands).then(|| self.meeting.clone())
     }
 }
 
@@ -52,7 +59,7 @@ pub async fn start_attended<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sq
 /// end it is not believed any more. A forgotten browser tab sends heartbeats for ever: after twelve hours
 /// the session ends whoever is there. Returns the sessions that were ended.
 pub async fn end_overdue<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx::Result<Vec<Swept>> {
-    sqlx::query_as(
+    sqlx::query_as(AssertSqlSafe(format!(
         "with due as ( \
              select s.id, greatest(s.started_at, least(now(), coalesce( \
                  (select max(case when p.left_at is null and p.source = 'heartbeat' then now() \
@@ -74,8 +81,8 @@ pub async fn end_overdue<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx:
          closed as ( \
              update participants p set left_at = greatest(p.joined_at, e.ended_at), left_reason = 'ended' \
              from ended e where p.session_id = e.id and p.left_at is null) \
-         select tenant_id, id, provider, provider_config_id, room from ended",
-    )
+         select tenant_id, id, provider, provider_config_id, room, {TAKES_COMMANDS} from ended",
+    )))
     .bind(limit)
     .fetch_all(executor)
     .await
@@ -84,7 +91,7 @@ pub async fn end_overdue<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx:
 /// Cancels sessions that were planned, never started, and are past their end by the grace time. Nobody is told: whoever
 /// waited knows. Mails that were still planned are dropped. Returns the sessions that were cancelled.
 pub async fn cancel_abandoned<'e>(executor: impl PgExecutor<'e>, limit: i64) -> sqlx::Result<Vec<Swept>> {
-    sqlx::query_as(
+    sqlx::query_as(AssertSqlSafe(format!(
         "with due as ( \
              select s.id from sessions s join tenants t on t.id = s.tenant_id \
              where s.status = 'scheduled' and s.ends_at < now() - make_interval(secs => t.end_grace_s) \
@@ -96,8 +103,8 @@ pub async fn cancel_abandoned<'e>(executor: impl PgExecutor<'e>, limit: i64) -> 
          dropped as ( \
              update reminders r set state = 'dropped', note = 'the session never started' \
              from cancelled c where r.session_id = c.id and r.state in ('pending', 'queued')) \
-         select tenant_id, id, provider, provider_config_id, room from cancelled",
-    )
+         select tenant_id, id, provider, provider_config_id, room, {TAKES_COMMANDS} from cancelled",
+    )))
     .bind(limit)
     .fetch_all(executor)
     .await

@@ -9,6 +9,9 @@ use crate::{domain::provider::ProviderKind, secrets::Secret};
 pub const HS256_BYTES: usize = 32;
 /// A shared secret that nobody tries out.
 const SHARED_SECRET_BYTES: usize = 16;
+/// With which the tokens of a Jitsi can be signed; the first one where nothing else is said.
+pub const ALGORITHMS: &[&str] = &["HS256", RS256];
+pub const RS256: &str = "RS256";
 /// What stands for a secret in answers begins with it.
 pub const MASK: &str = "••••";
 /// So long a secret is not guessed from its last four characters.
@@ -34,6 +37,10 @@ pub enum Form {
     BbbUrl,
     /// Addresses of some BigBlueButton servers.
     BbbUrls,
+    /// An address of the web.
+    Url,
+    /// True or false.
+    Flag,
     /// A JaaS AppID.
     JaasAppId,
     /// Some lines of text.
@@ -73,6 +80,34 @@ const JITSI: &[Field] = &[
     required("app_id", Form::Line, "lms", "`app_id` of Prosody's token authentication; the tokens' `iss`."),
     optional("audience", Form::Line, "jitsi", "Audience of the tokens; `jitsi` when left out."),
     optional("xmpp_domain", Form::Line, "*", "`sub` of the tokens where Prosody verifies domains; `*` when left out."),
+    optional(
+        "algorithm",
+        Form::Word(ALGORITHMS),
+        "HS256",
+        "How tokens are signed: `HS256` with `jwt_secret`, also when left out; `RS256` with `private_key`, whose public half \
+         Prosody gets from `key_server_url`.",
+    ),
+    optional(
+        "control_url",
+        Form::Url,
+        "https://meet.example.org/webhook-control",
+        "Address of our Prosody module that ends rooms and removes people; signed with `control_secret`.",
+    ),
+    optional("prejoin", Form::Flag, "true", "Whether people see the page before the meeting; false when left out."),
+    optional(
+        "lobby",
+        Form::Flag,
+        "true",
+        "Whether participants wait until a moderator lets them in; needs token_security_ondemand and token_lobby_bypass of \
+         jitsi-contrib in Prosody. False when left out.",
+    ),
+    optional("start_muted", Form::Flag, "true", "Whether participants come in with microphone and camera off."),
+    optional(
+        "hide_participants_from_recorder",
+        Form::Flag,
+        "true",
+        "Whether recordings show moderators alone; false when left out.",
+    ),
     RECORDING_HOSTS,
 ];
 
@@ -154,7 +189,13 @@ pub fn secret_fields(kind: ProviderKind) -> &'static [SecretField] {
         SecretField { name, about, required }
     }
     const JITSI: &[SecretField] = &[
-        secret("jwt_secret", true, "`app_secret` of Prosody's token authentication (HS256), at least 32 bytes."),
+        secret(
+            "jwt_secret",
+            false,
+            "`app_secret` of Prosody's token authentication, at least 32 bytes; required for HS256.",
+        ),
+        secret("private_key", false, "RSA private key (PEM) for RS256; one is made where it is left out."),
+        secret("control_secret", false, "`webhook_control_secret` of the Prosody module at `control_url`."),
         secret(
             "webhook_secret",
             false,
@@ -244,15 +285,28 @@ fn server_faults(settings: &Value) -> Vec<(String, String)> {
     faults
 }
 
+/// The secret without which these settings are of no use, if it is not among those that are `there`: what makes one of
+/// another is the caller's to do.
+pub fn missing_secret(kind: ProviderKind, settings: &Value, there: impl Fn(&str) -> bool) -> Option<&'static str> {
+    let needed = match kind {
+        ProviderKind::Jitsi if settings["algorithm"] == RS256 => "private_key",
+        ProviderKind::Jitsi => "jwt_secret",
+        _ => return None,
+    };
+    (!there(needed)).then_some(needed)
+}
+
 fn text_fault(form: Form, text: &str) -> Option<&'static str> {
     let right = match form {
         Form::Host => jitsi::origin(text).is_some(),
         Form::BbbUrl => bbb::api_base(text).is_some(),
         Form::JaasAppId => jaas::is_app_id(text),
-        Form::Line | Form::Lines | Form::Hosts | Form::BbbUrls | Form::Word(_) => true,
+        Form::Url => jitsi::control::address(text).is_some(),
+        Form::Line | Form::Lines | Form::Hosts | Form::BbbUrls | Form::Word(_) | Form::Flag => true,
     };
     (!right).then_some(match form {
         Form::BbbUrl => "is no address such as https://bbb.example.org/bigbluebutton/",
+        Form::Url => "is no address such as https://meet.example.org/webhook-control",
         Form::JaasAppId => "is no AppID such as vpaas-magic-cookie-0123456789abcdef",
         _ => "is no host such as meet.example.org",
     })
@@ -294,7 +348,7 @@ pub fn secret_fault(kind: ProviderKind, field: &str, secret: &str) -> Option<Str
             let right = secret.split(',').all(is_pair);
             (!right).then(|| "is not <host>=<secret>, with commas between".into())
         }
-        (_, "webhook_secret") => at_least(SHARED_SECRET_BYTES),
+        (_, "webhook_secret" | "control_secret") => at_least(SHARED_SECRET_BYTES),
         _ => secret.is_empty().then(|| "must not be empty".into()),
     }
 }

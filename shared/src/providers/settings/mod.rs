@@ -39,8 +39,27 @@ pub struct JitsiSettings {
     pub audience: String,
     #[serde(default = "any_domain")]
     pub xmpp_domain: String,
+    #[serde(default = "default_algorithm")]
+    pub algorithm: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_url: Option<String>,
+    #[serde(default)]
+    pub prejoin: bool,
+    #[serde(default)]
+    pub lobby: bool,
+    #[serde(default)]
+    pub start_muted: bool,
+    #[serde(default)]
+    pub hide_participants_from_recorder: bool,
     #[serde(default)]
     pub recording_hosts: Vec<String>,
+}
+
+impl JitsiSettings {
+    /// Whether tokens are signed with a key of the configuration's own, and not with Prosody's secret.
+    pub fn signs_with_own_key(&self) -> bool {
+        self.algorithm == RS256
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +102,10 @@ pub struct ZoomSettings {
 
 fn default_audience() -> String {
     "jitsi".to_owned()
+}
+
+fn default_algorithm() -> String {
+    ALGORITHMS[0].to_owned()
 }
 
 fn any_domain() -> String {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::secrets::Secret;
 
+const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
 const APP: &str = "vpaas-magic-cookie-96f0941768964ab380ed0fbada7a502f";
 
 /// A private key in PEM form, and its public key.
@@ -43,6 +44,63 @@ fn request(kind: ProviderKind) -> JoinRequest<'static> {
         meeting: None,
         link: None,
     }
+}
+
+fn of_jitsi(settings: Value, secrets: &[(&str, &str)]) -> Providers {
+    let mut whole = json!({"domain": "meet.example.org", "app_id": "lms"});
+    whole.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    Providers::of(&configuration(ProviderKind::Jitsi, whole, secrets))
+}
+
+#[test]
+fn a_jitsi_with_a_key_of_its_own_gets_tokens_that_the_published_key_verifies() {
+    let (pem, public) = rsa_key();
+    let providers = of_jitsi(json!({"algorithm": "RS256"}), &[("private_key", &pem), ("jwt_secret", JWT_SECRET)]);
+    let published = providers.jitsi_public_key().unwrap();
+    let mut rules = Validation::new(Algorithm::RS256);
+    rules.set_issuer(&["lms"]);
+    rules.set_audience(&["jitsi"]);
+    rules.validate_exp = false;
+    let join = providers.join(&request(ProviderKind::Jitsi)).unwrap();
+    for key in [DecodingKey::from_rsa_pem(published.pem.as_bytes()).unwrap(), DecodingKey::from_rsa_der(&public)] {
+        let token = jsonwebtoken::decode::<Value>(&join.token, &key, &rules).unwrap();
+        assert_eq!(token.header.kid.as_deref(), Some(published.kid.as_str()));
+        assert_eq!(token.header.typ.as_deref(), Some("JWT"));
+    }
+    assert!(of_jitsi(json!({}), &[("private_key", &pem), ("jwt_secret", JWT_SECRET)]).jitsi_public_key().is_none());
+    assert!(!of_jitsi(json!({"algorithm": "RS256"}), &[("private_key", "none")]).configured(ProviderKind::Jitsi));
+    // Another key is another name, so that Prosody does not take an old one from its cache.
+    let another = of_jitsi(json!({"algorithm": "RS256"}), &[("private_key", &rsa_key().0)]);
+    assert_ne!(another.jitsi_public_key().unwrap().file_name(), published.file_name());
+}
+
+#[test]
+fn lobby_prejoin_and_the_recorder_are_as_the_configuration_wishes() {
+    let wishes = json!({"lobby": true, "prejoin": true, "start_muted": true, "hide_participants_from_recorder": true});
+    let providers = of_jitsi(wishes, &[("jwt_secret", JWT_SECRET)]);
+    let claims = |join: &Join| {
+        let mut rules = Validation::new(Algorithm::HS256);
+        rules.set_audience(&["jitsi"]);
+        rules.validate_exp = false;
+        let key = DecodingKey::from_secret(JWT_SECRET.as_bytes());
+        jsonwebtoken::decode::<Value>(&join.token, &key, &rules).unwrap().claims["context"].clone()
+    };
+    let host = providers.join(&request(ProviderKind::Jitsi)).unwrap();
+    assert!(host.url.ends_with("#config.prejoinConfig.enabled=true"), "{}", host.url);
+    let context = claims(&host);
+    assert_eq!(context["room"], json!({"lobby": true}));
+    assert_eq!(context["user"]["lobby_bypass"], true);
+    assert_eq!(context["user"].get("hidden-from-recorder"), None);
+
+    let student = providers.join(&JoinRequest { part: Part::Participant, ..request(ProviderKind::Jitsi) }).unwrap();
+    let wishes = "#config.prejoinConfig.enabled=true&config.lobby.autoKnock=true&config.startWithAudioMuted=true\
+                  &config.startWithVideoMuted=true";
+    assert!(student.url.ends_with(wishes), "{}", student.url);
+    let context = claims(&student);
+    assert_eq!(
+        (&context["user"]["lobby_bypass"], &context["user"]["hidden-from-recorder"]),
+        (&json!(false), &json!(true))
+    );
 }
 
 #[test]
@@ -96,7 +154,9 @@ fn every_kind_is_configured_by_its_required_fields() {
     assert!(Providers::of(&zoom("s")).configured(ProviderKind::Zoom));
     assert!(!Providers::of(&zoom("")).configured(ProviderKind::Zoom));
     for kind in ProviderKind::ALL {
-        assert!(!fields(kind).is_empty() && secret_fields(kind).iter().any(|field| field.required), "{kind:?}");
+        let needs_one = |settings| settings::missing_secret(kind, &settings, |_| false).is_some();
+        let required = secret_fields(kind).iter().any(|field| field.required) || needs_one(json!({}));
+        assert!(!fields(kind).is_empty() && required, "{kind:?}");
     }
 }
 

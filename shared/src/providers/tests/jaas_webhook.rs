@@ -186,3 +186,73 @@ fn rightly_signed_nonsense_is_malformed() {
         assert!(matches!(send(&body), Err(WebhookError::Malformed(_))), "{body}");
     }
 }
+
+/// Payloads in the shapes of 8x8's documentation, one per kind of event.
+const RECORDED: &[(&str, &str)] = &[
+    ("CHAT_UPLOADED", include_str!("jaas/chat_uploaded.json")),
+    ("LIVE_STREAM_STARTED", include_str!("jaas/live_stream_started.json")),
+    ("PARTICIPANT_JOINED", include_str!("jaas/participant_joined.json")),
+    ("PARTICIPANT_JOINED_LOBBY", include_str!("jaas/participant_joined_lobby.json")),
+    ("PARTICIPANT_LEFT", include_str!("jaas/participant_left.json")),
+    ("PARTICIPANT_LEFT_LOBBY", include_str!("jaas/participant_left_lobby.json")),
+    ("POLL_CREATED", include_str!("jaas/poll_created.json")),
+    ("RECORDING_ENDED", include_str!("jaas/recording_ended.json")),
+    ("RECORDING_STARTED", include_str!("jaas/recording_started.json")),
+    ("RECORDING_UPLOADED", include_str!("jaas/recording_uploaded.json")),
+    ("ROLE_CHANGED", include_str!("jaas/role_changed.json")),
+    ("ROOM_CREATED", include_str!("jaas/room_created.json")),
+    ("ROOM_DESTROYED", include_str!("jaas/room_destroyed.json")),
+    ("SETTINGS_PROVISIONING", include_str!("jaas/settings_provisioning.json")),
+    ("SOMETHING_NEW", include_str!("jaas/something_new.json")),
+    ("SPEAKER_STATS", include_str!("jaas/speaker_stats.json")),
+    ("TRANSCRIPTION_UPLOADED", include_str!("jaas/transcription_uploaded.json")),
+    ("USAGE", include_str!("jaas/usage.json")),
+];
+
+#[test]
+fn each_event_of_the_documentation_is_read_or_kept_and_ignored() {
+    for (name, text) in RECORDED {
+        let event = send(&serde_json::from_str(text).unwrap()).unwrap();
+        assert_eq!((event.event_type.as_str(), event.room.as_str()), (*name, "algebra-1f2e3d-abcdefghijklmnop"));
+        let fits = match *name {
+            "ROOM_CREATED" => matches!(event.kind, EventKind::RoomCreated { meeting_id: Some(_) }),
+            "ROOM_DESTROYED" => matches!(event.kind, EventKind::RoomDestroyed { .. }),
+            "PARTICIPANT_JOINED" => {
+                matches!(&event.kind, EventKind::Joined { person: Some(id), .. } if id == "student-1")
+            }
+            "PARTICIPANT_LEFT" => matches!(&event.kind, EventKind::Left { person: Some(id), .. } if id == "student-1"),
+            "RECORDING_STARTED" => event.kind == EventKind::RecordingStarted,
+            "RECORDING_ENDED" => event.kind == EventKind::RecordingEnded,
+            "RECORDING_UPLOADED" => {
+                matches!(&event.kind, EventKind::RecordingUploaded { external_id, .. } if external_id == "rec-1")
+            }
+            // Of the lobby: nobody of whom it tells is in the class.
+            _ => event.kind == EventKind::Other,
+        };
+        assert!(fits, "{name}: {:?}", event.kind);
+    }
+}
+
+#[test]
+fn fields_more_or_less_do_no_harm() {
+    for (name, text) in RECORDED {
+        let whole: Value = serde_json::from_str(text).unwrap();
+        let mut more = whole.clone();
+        more["something"] = json!({"new": [1]});
+        if more["data"].is_object() {
+            more["data"]["something"] = json!({"new": [1]});
+        }
+        assert_eq!(send(&more).unwrap().kind, send(&whole).unwrap().kind, "{name}");
+        let Some(fields) = whole["data"].as_object() else { continue };
+        for field in fields.keys() {
+            let mut less = whole.clone();
+            less["data"].as_object_mut().unwrap().remove(field);
+            // Without the link there is no recording to be fetched; nothing else is needed.
+            assert_eq!(
+                send(&less).is_err(),
+                *name == "RECORDING_UPLOADED" && field == "preAuthenticatedLink",
+                "{name}: {field}"
+            );
+        }
+    }
+}

@@ -45,8 +45,9 @@ fn a_host_gets_what_prosody_demands() {
                 "user": {"id": "u-7", "name": "Çağla Öz", "email": "cagla@example.org",
                          "affiliation": "owner", "moderator": true},
                 "features": {"recording": true, "livestreaming": true, "transcription": true,
-                             "create-polls": true, "file-upload": true, "list-visitors": true,
+                             "create-polls": true, "file-upload": true, "list-visitors": true, "lobby": true,
                              "moderation": true, "screen-sharing": true, "send-groupchat": true,
+                             "inbound-call": false, "sip-inbound-call": false,
                              "outbound-call": false, "sip-outbound-call": false},
             },
         })
