@@ -27,8 +27,10 @@ use shared::{
 use sqlx::PgPool;
 use worker::failpoint::Place;
 
-use crate::support::{call, count, database, eventually, post, system};
+use crate::support::{call, count, database, post, system, within};
 
+/// Each kind of job kills a worker: of a takeover and a restart each there are many.
+const LONG: Duration = Duration::from_secs(240);
 const RECORDING_BYTES: u64 = 9 * 1024 * 1024;
 
 /// One test per place, so that they run side by side.
@@ -84,7 +86,7 @@ async fn every_kind_survives(place: Place) {
         retry_bystanders(&db).await;
         count(&db, open).await == 0 && count(&db, unsent).await == 0
     };
-    eventually("every job to end", all_ended).await;
+    within(LONG, "every job to end", all_ended).await;
 
     let killed = || -> Vec<String> {
         let fired = std::fs::read_dir(&fired).expect("what has fired");
@@ -94,7 +96,7 @@ async fn every_kind_survives(place: Place) {
     for _ in 0..5 {
         if killed().len() < jobs::ALL.len() {
             cause_periodic_kinds(&system, &db).await;
-            eventually("every job to end", all_ended).await;
+            within(LONG, "every job to end", all_ended).await;
         }
     }
     for kind in jobs::ALL {
@@ -160,17 +162,29 @@ async fn cause_every_kind(system: &System, db: &PgPool) {
     // One that is moved and called off, so that updates and cancellations go out.
     let moved = plan(system, "Moved").await;
     let sent = "select count(*) from reminders where state = 'sent' and mail = 'invitation'";
-    eventually("the invitations", async || count(db, sent).await >= 2).await;
+    within(LONG, "the invitations", async || {
+        retry_bystanders(db).await;
+        count(db, sent).await >= 2
+    })
+    .await;
     let start = Clock::System.now() + chrono::Duration::minutes(12);
     let change = json!({"starts_at": start, "ends_at": start + chrono::Duration::minutes(30)});
     call(system, &INSTRUCTOR, Method::PATCH, &format!("sessions/{moved}/"), Some(&change)).await;
     let updated = "select count(*) from reminders where state = 'sent' and mail = 'update'";
-    eventually("the updates", async || count(db, updated).await >= 2).await;
+    within(LONG, "the updates", async || {
+        retry_bystanders(db).await;
+        count(db, updated).await >= 2
+    })
+    .await;
     call(system, &INSTRUCTOR, Method::POST, &format!("sessions/{moved}/cancel/"), None).await;
 
     // One that takes place.
     let session = plan(system, "Held").await;
-    eventually("the invitations", async || count(db, sent).await >= 4).await;
+    within(LONG, "the invitations", async || {
+        retry_bystanders(db).await;
+        count(db, sent).await >= 4
+    })
+    .await;
     call(system, &INSTRUCTOR, Method::POST, &format!("sessions/{session}/start/"), None).await;
     let shown = call(system, &INSTRUCTOR, Method::GET, &format!("sessions/{session}/"), None).await;
     let room = shown["room"].as_str().expect("a room").to_owned();

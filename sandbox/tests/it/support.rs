@@ -81,10 +81,15 @@ pub async fn database(system: &System) -> PgPool {
 }
 
 /// Asks until the answer is yes, for at most a minute.
-pub async fn eventually(what: &str, mut ask: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+pub async fn eventually(what: &str, ask: impl AsyncFnMut() -> bool) {
+    within(Duration::from_secs(60), what, ask).await;
+}
+
+/// Asks until the answer is yes, for at most so long.
+pub async fn within(time: Duration, what: &str, mut ask: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + time;
     while !ask().await {
-        assert!(tokio::time::Instant::now() < deadline, "waited a minute for: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "waited {} s for: {what}", time.as_secs());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -55,7 +55,7 @@ async fn make(worker: &TestWorker, server: &BigBlueButton, room: &str) {
         tried_before: false,
     };
     let deadline = tokio::time::Instant::now() + shared::meetings::LIMIT;
-    worker.state().meetings.make((&providers, NamedBy::Tenant(ProviderConfigId::new())), &new, deadline).await.unwrap();
+    worker.state().meetings.make((&providers, NamedBy::Operator), &new, deadline).await.unwrap();
 }
 
 fn end(room: &str, provider_config_id: Option<ProviderConfigId>) -> EndMeeting {

@@ -53,7 +53,9 @@ async fn seed(worker: &TestWorker, id: &str, name: &str, email: &str) -> Session
         "insert into api_keys (id, tenant_id, name, hash, roles, created_by, revoked_by, revoked_at) \
          select gen_random_uuid(), $1, 'Key', decode(repeat('ab', 32), 'hex'), '{service}', $3, $3, now() where $4 <> $5 and $2 is not null",
         "insert into meetings (id, tenant_id, session_id, provider, claimed_until, external_id, made_at, details) \
-         select gen_random_uuid(), $1, $2, 'bbb', now(), 'room', now(), jsonb_build_object('owner', $3, 'mail', $5) where $4 <> ''",
+         select gen_random_uuid(), $1, $2, 'bbb', now(), 'room', now(), jsonb_build_object('provider', 'bbb', 'created_ms', 1, 'internal_id', 'x', 'server', '', 'owner', $3, 'mail', $5) where $4 <> ''",
+        "insert into meeting_registrants (meeting_id, tenant_id, person_id, registrant_id, key_id, ciphertext) \
+         select id, $1, $3, 'of ' || $4, 'key', '\\x00' from meetings where session_id = $2 and $5 <> ''",
     ] {
         let done = sqlx::query(statement).bind(worker.tenant).bind(session).bind(id).bind(name).bind(email);
         done.execute(&mut *tx).await.unwrap();
