@@ -23,7 +23,7 @@ pub struct Config {
     pub api_metrics_addr: Option<SocketAddr>,
 
     /// Address under which callers reach the API, e.g. https://lms.example.org; links in answers begin
-    /// with it, or are relative when it is empty.
+    /// with it, or are relative when it is empty. BigBlueButton's webhooks and callbacks need it: their signatures cover it.
     #[arg(long, env = "PUBLIC_URL", default_value = "")]
     pub public_url: String,
 

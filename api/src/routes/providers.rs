@@ -19,6 +19,8 @@ pub struct CapabilitiesBody {
     removes_people: bool,
     /// A join gives a credential with which a page embeds the meeting, beside the link.
     embeds: bool,
+    /// Participants wait until somebody who hosts lets them in, as it is configured.
+    lobby: bool,
     /// Tells who comes and who leaves, as it happens.
     tells_people: bool,
     /// Can be asked who is there, so that a lost event does no harm.

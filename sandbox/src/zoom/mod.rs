@@ -83,11 +83,11 @@ pub struct Call {
     pub body: Value,
 }
 
-/// A running stand-in. Dropping it ends it.
-#[derive(Debug)]
+/// A running stand-in. Dropping the last handle ends it.
+#[derive(Debug, Clone)]
 pub struct Zoom {
     server: Arc<Server>,
-    _stop: DropGuard,
+    _stop: Arc<DropGuard>,
 }
 
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl Zoom {
                 tracing::error!(%error, "the stand-in for Zoom has ended");
             }
         });
-        Ok(Self { server, _stop: stop.drop_guard() })
+        Ok(Self { server, _stop: Arc::new(stop.drop_guard()) })
     }
 
     /// `http://127.0.0.1:<port>`; what makes things happen is below it.

@@ -270,7 +270,8 @@ fn judge_mails(system: &System, kills: usize) {
     let doubled: usize = copies.values().map(|n| n - 1).sum();
     println!("{} mails, {doubled} of them doubled by {kills} kills", mails.len());
     assert!(doubled <= kills, "{doubled} mails were doubled by {kills} kills");
-    assert!(copies.values().all(|n| *n <= 3), "a mail came more often than its job may crash: {copies:?}");
+    // Three crashes give a job up; `retry_bystanders` lets it start once more.
+    assert!(copies.values().all(|n| *n <= 4), "a mail came more often than its job may crash: {copies:?}");
     for student in &STUDENTS[..2] {
         let subjects: Vec<_> = mails.iter().filter(|m| m.is_to(student.email)).map(|m| m.subject()).collect();
         let of = |title: &str| subjects.iter().filter(|subject| subject.contains(title)).count();

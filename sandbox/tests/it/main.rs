@@ -6,6 +6,7 @@ mod attendance;
 mod bbb_class;
 mod bigbluebutton;
 mod clocks;
+mod contract;
 mod faults;
 mod kills;
 mod limits;

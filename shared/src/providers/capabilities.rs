@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Providers, zoom};
+use super::{Providers, jitsi, zoom};
 use crate::domain::provider::ProviderKind;
 
 /// For one provider as it is configured.
@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub removes_people: bool,
     /// A join gives a credential with which a page embeds the meeting, beside the link.
     pub embeds: bool,
+    /// Participants wait until somebody who hosts lets them in, as it is configured.
+    pub lobby: bool,
     /// Tells who comes and who leaves, as it happens.
     pub tells_people: bool,
     /// Can be asked who is there, so that a lost event does no harm.
@@ -37,6 +39,7 @@ impl Providers {
             ends_meetings: false,
             removes_people: false,
             embeds: false,
+            lobby: false,
             tells_people: true,
             polls_people: false,
             reports_at_end: false,
@@ -51,6 +54,7 @@ impl Providers {
                     ends_meetings: takes_commands,
                     removes_people: takes_commands,
                     embeds: true,
+                    lobby: self.adapters.jitsi.as_ref().is_some_and(jitsi::Jitsi::has_lobby),
                     reports_at_end: true,
                     recording_delay_minutes: Some(1),
                     ..none

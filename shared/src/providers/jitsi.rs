@@ -115,6 +115,11 @@ struct Features {
 }
 
 impl Jitsi {
+    /// Whether participants wait until a moderator lets them in.
+    pub fn has_lobby(&self) -> bool {
+        self.wishes.lobby
+    }
+
     /// The server of `JITSI_*`; `None` when domain, app id or key is unset, or of no use.
     pub fn of_environment(config: &ProvidersConfig) -> Option<Self> {
         let (domain, app_id) = (config.jitsi_domain.trim(), config.jitsi_app_id.trim());

@@ -87,6 +87,11 @@ impl Client {
         panic!("nobody says {sign}");
     }
 
+    /// Whether something new says so.
+    pub async fn has_heard(&mut self, sign: &str) -> bool {
+        self.exchange("", "").await.contains(sign)
+    }
+
     async fn command(&mut self, room: &str, query: &str) {
         let iq = format!(
             "<iq to='{room}' type='set' id='cmd{}' xmlns='jabber:client'>\

@@ -4,7 +4,7 @@ mod bosh;
 mod control;
 mod server;
 
-use bosh::Client;
+pub use bosh::Client;
 use chrono::{DateTime, Utc};
 use sandbox::{
     people::{ADMIN, INSTRUCTOR, STUDENTS},
@@ -12,7 +12,7 @@ use sandbox::{
     system::System,
 };
 use serde_json::{Value, json};
-use server::{HOST, On, Server, Settings};
+pub use server::{HOST, On, Server, Settings};
 use shared::clock::Clock;
 use sqlx::PgPool;
 

@@ -53,7 +53,7 @@ impl BbbMeeting {
 
 /// Hashes for checksums; servers tell them by their length. SHA-1 is not offered: every server that is still kept
 /// up knows SHA-256.
-pub const ALGORITHMS: &[&str] = &["sha256", "sha512", "sha384"];
+pub const ALGORITHMS: &[&str] = &["sha256", "sha512", "sha384", "sha1"];
 
 /// `https://host/bigbluebutton/api/`, out of what people have at hand: the host, what `bbb-conf --secret` shows, or the
 /// API's own address. `None` when it is no address.
@@ -88,6 +88,8 @@ fn checksum(call: &str, query: &str, (algorithm, secret): (&str, &str)) -> Strin
     match algorithm {
         "sha384" => hex::encode(Sha384::digest(text)),
         "sha512" => hex::encode(Sha512::digest(text)),
+        // For servers whose operator allows no other.
+        "sha1" => hex::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes())),
         _ => hex::encode(Sha256::digest(text)),
     }
 }
@@ -229,6 +231,7 @@ mod tests {
         let query = "name=Test+Meeting&meetingID=abc123&attendeePW=111222&moderatorPW=333444";
         let secret = "639259d4-9dd8-4b25-bf01-95f9567eaf4b";
         for (algorithm, expected) in [
+            ("sha1", "1fcbb0c4fc1f039f73aa6d697d2db9ba7f803f17"),
             ("sha256", "da9185f7f333cfdfcd6eeac32dca3777510c4c436020d8b887ba5515bd1d189e"),
             (
                 "sha384",
@@ -242,6 +245,10 @@ mod tests {
         ] {
             assert_eq!(checksum("create", query, (algorithm, secret)), expected, "{algorithm}");
         }
+        // Computed by hand.
+        let hook = "callbackURL=https%3A%2F%2Flms.example.org%2Fhooks%2Fbbb%3Fk%3Dv&meetingID=m1";
+        let expected = "29b05c3ee9251f910d12aa83f6f3b2898e34b593577f74559ad1244513b1b241";
+        assert_eq!(checksum("hooks/create", hook, ("sha256", "s3cret")), expected);
         let base = api_base("https://bbb.example.org").unwrap();
         let url = signed(&base, "getMeetings", "", ("sha256", "s3cret")).unwrap();
         assert!(url.as_str().starts_with("https://bbb.example.org/bigbluebutton/api/getMeetings?checksum="), "{url}");
