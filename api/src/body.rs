@@ -128,6 +128,17 @@ impl<T: Input> FromRequest<AppState> for Json<T> {
             )
             .into());
         }
+        let encoding =
+            request.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
+        if encoding.is_some_and(|encoding| encoding != b"identity") {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-content-encoding",
+                "Compressed",
+                "Send the body as it is, without a Content-Encoding.",
+            )
+            .into());
+        }
         let bytes = read(request, T::MAX_BYTES).await?;
         Ok(Self::of(strict_json::parse(&bytes)?))
     }

@@ -118,7 +118,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
             Err(rejection) => {
                 let text = rejection.body_text();
                 let detail = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-                let (parameter, detail) = faults::of_parameter(detail);
+                let (parameter, mut detail) = faults::of_parameter(detail);
+                let query = parts.uri.query().unwrap_or_default();
+                let raw = query.split('&').find_map(|pair| pair.strip_prefix(&*parameter)?.strip_prefix('='));
+                if raw.is_some_and(|value| value.contains('+')) {
+                    detail.push_str("; a + in an address means a space: write %2B");
+                }
                 Err(error::bad_parameter(parameter, detail).into())
             }
         }

@@ -67,6 +67,7 @@ pub fn head() -> OpenApi {
             ("recordings", "Recordings and their files"),
             ("people", "What is held about a person, for administrators"),
             ("api-keys", "Keys with which a tenant's machines call"),
+            ("tenant", "The school itself and its settings, for administrators"),
             ("provider-configs", "Servers and accounts at meeting providers, for administrators"),
             ("audit-log", "Who changed what, for administrators and operators"),
             ("webhooks", "For meeting providers; and what they told, for administrators and operators"),

@@ -93,6 +93,7 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(removals::remove_participant))
         .routes(routes!(recordings::list_recordings))
         .routes(routes!(sessions::lifecycle::start_session))
+        .routes(routes!(tenant::get_tenant, tenant::patch_tenant))
         .routes(routes!(webhook_events::list_webhook_events))
         .routes(routes!(webhook_events::get_webhook_event))
         .routes(routes!(webhook_events::replay_webhook_event))

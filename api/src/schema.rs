@@ -53,6 +53,12 @@ pub fn api_key_roles() -> Array {
     ArrayBuilder::new().items(words(API_KEY_ROLE)).min_items(Some(1)).max_items(Some(API_KEY_ROLE.len())).build()
 }
 
+/// Reminder steps of a tenant, in minutes; thirty days at most.
+pub fn reminder_minutes() -> Array {
+    let step = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(43_200)).build();
+    ArrayBuilder::new().items(step).max_items(Some(10)).unique_items(true).build()
+}
+
 macro_rules! schemas {
     ($($name:ident, $nullable:ident = $set:ident;)*) => {$(
         pub fn $name() -> Object { words($set) }

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::db::tenants::{self, Tenant};
+use shared::{
+    db::tenants::{self, Tenant},
+    domain::ids::TenantId,
+};
 use sqlx::PgPool;
 
 /// A change of a tenant's settings is seen after this time.
@@ -43,6 +46,11 @@ impl Tenants {
         }
         known.insert(claim.to_owned(), (Instant::now(), tenant.clone()));
         Ok(Some(tenant))
+    }
+
+    /// After a change: by whatever name it is remembered.
+    pub fn forget(&self, id: TenantId) {
+        self.lock().retain(|_, (_, tenant)| tenant.id != id);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {

@@ -26,5 +26,6 @@ pub mod removals;
 pub mod reservations;
 pub mod schedules;
 pub mod sessions;
+pub mod tenant;
 pub mod webhook_events;
 pub mod webhooks;

@@ -76,7 +76,7 @@ enum WebhookStatus {
     responses(
         (status = 200, body = WebhookAnswer),
         (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
-            description = "`webhook-stale`: rightly signed, but too long ago"),
+            description = "`webhook-stale`: rightly signed, but too long ago or in the future"),
     ),
     security(("webhook" = [])),
 )]
@@ -99,7 +99,7 @@ pub async fn receive_webhook(
     responses(
         (status = 200, body = WebhookAnswer),
         (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
-            description = "`webhook-stale`: rightly signed, but too long ago"),
+            description = "`webhook-stale`: rightly signed, but too long ago or in the future"),
     ),
     security(("webhook" = [])),
 )]
@@ -384,7 +384,7 @@ fn refused(source: WebhookSource, error: &WebhookError) -> Problem {
         }
         WebhookError::Stale => conflict(
             "webhook-stale",
-            "Signed too long ago",
+            "Signed at another time",
             "The signature is right, but its time is out of tolerance; check the clocks.",
         ),
         WebhookError::Malformed(why) => bad_request("malformed-webhook", format!("The body cannot be read: {why}.")),

@@ -141,6 +141,8 @@ async fn only_json_is_taken_as_json() {
     }
     let request = app.teacher().request(Method::POST, "/sessions/").body("{}");
     answer(request).await.problem(415, "unsupported-media-type");
+    let request = app.teacher().request(Method::POST, "/sessions/").header("content-encoding", "gzip");
+    answer(request.json(&json!({}))).await.problem(415, "unsupported-content-encoding");
     for kind in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""] {
         send(kind).await.expect(StatusCode::CREATED);
     }
@@ -202,6 +204,9 @@ async fn addresses_parameters_and_methods_that_do_not_exist_are_problems() {
     }
     let problem = teacher.get("/sessions/?page_size=x").await.problem(400, "invalid-parameter");
     assert_eq!(problem["detail"], "page_size: must be a whole number");
+    let unescaped = "/sessions/?starts_after=2026-11-25T10:00:00+03:00";
+    let problem = teacher.get(unescaped).await.problem(400, "invalid-parameter");
+    assert!(problem["detail"].as_str().unwrap().contains("write %2B"), "{problem}");
 }
 
 #[tokio::test]

@@ -44,5 +44,6 @@ mod removals;
 mod reservations;
 mod sessions;
 mod tenancy;
+mod tenant;
 mod webhooks;
 mod zoom_sessions;

@@ -20,6 +20,7 @@ mod queues;
 mod rotate_secrets;
 mod schedules;
 mod table;
+mod tenants;
 mod times;
 
 /// How long Redis may take to be told of a job; the relay does it otherwise.
@@ -42,6 +43,8 @@ pub enum Command {
     Queues(queues::QueuesArguments),
     /// See what is scheduled, or run it now.
     Schedules(schedules::SchedulesArguments),
+    /// See the tenants, make one.
+    Tenants(tenants::TenantsArguments),
     /// Seal the secrets of all provider configurations anew, with the first of SECRETS_KEYS.
     RotateSecrets(rotate_secrets::RotateSecretsArguments),
 }
@@ -74,6 +77,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Jobs(arguments) => jobs::run(arguments).await,
         Command::Queues(arguments) => queues::run(arguments).await,
         Command::Schedules(arguments) => schedules::run(arguments).await,
+        Command::Tenants(arguments) => tenants::run(arguments).await,
         Command::RotateSecrets(arguments) => rotate_secrets::run(arguments).await,
     }
 }
@@ -191,6 +195,8 @@ mod tests {
             "queues list --database-url postgres://x/y",
             "queues pause live",
             "schedules run cleanup",
+            "tenants list",
+            "tenants add okul --name Okul --timezone Europe/London",
             "rotate-secrets --dry-run",
         ] {
             let parsed = parse(std::iter::once("worker").chain(command.split(' ')));

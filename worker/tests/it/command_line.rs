@@ -62,3 +62,22 @@ async fn the_command_line_does_all_this() {
     assert_eq!(json(&["jobs", "retry", "--all-dead", "--kind", "noop"]), json!({ "retried": 2, "skipped": 0 }));
     assert_eq!(state(worker.db(), dead_again).await, JobState::Available);
 }
+
+#[tokio::test]
+async fn a_tenant_is_made_once_and_on_record() {
+    let worker = TestWorker::new().await;
+    let add = ["tenants", "add", "new-school", "--name", "New School", "--locale", "en", "--timezone", "Europe/London"];
+    let (ok, out, error) = command(&worker, &add);
+    assert!(ok && out.starts_with("new-school is made, with the id "), "{out}{error}");
+    let (ok, _, error) = command(&worker, &add);
+    assert!(!ok && error.contains("there is a tenant \"new-school\" already"), "{error}");
+    let (_, table, _) = command(&worker, &["tenants", "list"]);
+    assert!(table.contains("new-school") && table.contains("Europe/London"), "{table}");
+    for wrong in [["New", "x", "UTC"], ["-a", "x", "UTC"], ["a", " ", "UTC"], ["a", "x", "Mars/Base"]] {
+        let (ok, _, error) =
+            command(&worker, &["tenants", "add", "--name", wrong[1], "--timezone", wrong[2], "--", wrong[0]]);
+        assert!(!ok && !error.is_empty(), "{wrong:?}");
+    }
+    let told = "select actor from audit_log where action = 'tenant.created' and changes -> 'slug' ->> 1 = 'new-school'";
+    assert_eq!(worker.get::<String>(told).await, "operator:ayse");
+}

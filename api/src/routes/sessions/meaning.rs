@@ -83,7 +83,8 @@ fn times(body: &Value, now: Option<DateTime<Utc>>) -> Vec<Fault> {
     faults
 }
 
-fn zone(body: &Value) -> Option<Fault> {
+/// Whether the time zone is one.
+pub fn zone(body: &Value) -> Option<Fault> {
     let name = body["timezone"].as_str()?;
     let known = name.parse::<chrono_tz::Tz>().is_ok();
     (!known).then(|| Fault::at("/timezone", "is no time zone of the IANA database, such as Europe/Istanbul"))
