@@ -57,6 +57,7 @@ pub mod storage;
 pub mod strict_json;
 pub mod tenants;
 pub mod unread_bodies;
+pub mod uploads;
 
 /// Serves until `shutdown`, then lets running requests finish.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {

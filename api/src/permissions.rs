@@ -136,6 +136,8 @@ pub const RULES: &[(&str, Rule)] = &[
     ("get_session_analytics", Rule::OnSession(Right::Inspect)),
     ("get_tenant", Rule::Administer),
     ("get_webhook_event", Rule::Oversee),
+    ("hand_over_recording", Rule::Provider),
+    ("hand_over_recording_of_config", Rule::Provider),
     ("heartbeat", Rule::OnSession(Right::View)),
     ("join_session", Rule::Join),
     ("leave_session", Rule::OnSession(Right::View)),
@@ -187,6 +189,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("run_schedule", Rule::Operate),
     ("start_session", Rule::OnSession(Right::Run)),
     ("test_provider_config", Rule::Administer),
+    ("upload_recording", Rule::OnSession(Right::Manage)),
     ("welcome", Rule::Open),
 ];
 

@@ -1,9 +1,13 @@
-//! Presigned links to stored recordings. The API reads no objects itself, so it carries a signer, not
-//! an SDK.
+//! Presigned links to stored recordings, and to where they are put. The API carries no bytes of objects itself, so it has a
+//! signer, not an SDK.
 
 use std::time::Duration;
 
-use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle, actions::GetObject};
+use reqwest::StatusCode;
+use rusty_s3::{
+    Bucket, Credentials, S3Action, UrlStyle,
+    actions::{CreateMultipartUpload, GetObject, ListParts, UploadPart},
+};
 use url::Url;
 
 use crate::config::StorageConfig;
@@ -11,11 +15,28 @@ use crate::config::StorageConfig;
 /// How long a download link is good for.
 pub const LINK_LIFE: Duration = Duration::from_secs(300);
 
+/// How long somebody has to begin to send a part.
+pub const PART_LINK_LIFE: Duration = Duration::from_secs(3600);
+/// For a question to the store.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Knows the bucket and its credentials.
 #[derive(Clone)]
 pub struct Storage {
+    /// As callers reach it …
     bucket: Bucket,
+    /// … and as this process does.
+    inside: Bucket,
     credentials: Credentials,
+    http: reqwest::Client,
+}
+
+/// A part that the store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredPart {
+    /// From 1.
+    pub number: u16,
+    pub bytes: u64,
 }
 
 impl Storage {
@@ -30,10 +51,15 @@ impl Storage {
             anyhow::anyhow!("{name} {endpoint:?}: {e}; example of a right value: https://s3.example.org")
         };
         let url = Url::parse(&endpoint).map_err(|e| wrong(&e))?;
-        let bucket = Bucket::new(url, style, config.s3_bucket.clone(), config.s3_region.clone())
-            .map_err(|e| wrong(&format!("{e:?}")))?;
+        let named = |url, style| Bucket::new(url, style, config.s3_bucket.clone(), config.s3_region.clone());
+        let bucket = named(url, style).map_err(|e| wrong(&format!("{e:?}")))?;
+        let inside = match Url::parse(&config.s3_endpoint) {
+            Ok(own) => named(own, UrlStyle::Path).map_err(|e| wrong(&format!("{e:?}")))?,
+            Err(_) => bucket.clone(),
+        };
         let credentials = Credentials::new(config.aws_access_key_id.clone(), config.aws_secret_access_key.clone());
-        Ok(Self { bucket, credentials })
+        let http = reqwest::Client::builder().connect_timeout(PATIENCE).timeout(PATIENCE).build()?;
+        Ok(Self { bucket, inside, credentials, http })
     }
 
     /// A link that lets anybody who has it download the object as `file_name`, for [`LINK_LIFE`].
@@ -42,6 +68,43 @@ impl Storage {
         action.query_mut().insert("response-content-disposition", content_disposition(file_name));
         action.query_mut().insert("response-content-type", content_type.to_owned());
         action.sign(LINK_LIFE)
+    }
+
+    /// A link by which whoever has it puts one part into an upload, for [`PART_LINK_LIFE`].
+    pub fn part_link(&self, object_key: &str, upload_id: &str, number: u16) -> Url {
+        UploadPart::new(&self.bucket, Some(&self.credentials), object_key, number, upload_id).sign(PART_LINK_LIFE)
+    }
+
+    /// Begins a multipart upload; returns its id.
+    pub async fn start_upload(&self, object_key: &str, content_type: &str) -> anyhow::Result<String> {
+        let mut action = CreateMultipartUpload::new(&self.inside, Some(&self.credentials), object_key);
+        action.headers_mut().insert("content-type", content_type.to_owned());
+        let request = self.http.post(action.sign(PATIENCE)).header("content-type", content_type);
+        let answer = request.send().await?.error_for_status().map_err(reqwest::Error::without_url)?.text().await?;
+        Ok(CreateMultipartUpload::parse_response(&answer)?.upload_id().to_owned())
+    }
+
+    /// The parts that an upload has so far, by number; `None` when there is no such upload (any more).
+    pub async fn parts(&self, object_key: &str, upload_id: &str) -> anyhow::Result<Option<Vec<StoredPart>>> {
+        let (mut parts, mut after) = (Vec::new(), None);
+        loop {
+            let mut action = ListParts::new(&self.inside, Some(&self.credentials), object_key, upload_id);
+            if let Some(after) = after {
+                action.set_part_number_marker(after);
+            }
+            let answer = self.http.get(action.sign(PATIENCE)).send().await.map_err(reqwest::Error::without_url)?;
+            if answer.status() == StatusCode::NOT_FOUND {
+                return Ok(None);
+            }
+            let answer = answer.error_for_status().map_err(reqwest::Error::without_url)?.text().await?;
+            let page = ListParts::parse_response(&answer)?;
+            parts.extend(page.parts.into_iter().map(|part| StoredPart { number: part.number, bytes: part.size }));
+            after = page.next_part_number_marker;
+            if after.is_none() {
+                parts.sort_unstable_by_key(|part| part.number);
+                return Ok(Some(parts));
+            }
+        }
     }
 }
 

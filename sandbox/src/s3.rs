@@ -87,6 +87,13 @@ impl S3 {
         &self.keys.secret_key
     }
 
+    /// How many parts of unfinished uploads there are.
+    #[must_use]
+    pub fn unfinished_parts(&self) -> usize {
+        let entries = fs::read_dir(&self.buckets).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().contains(".part-")).count()
+    }
+
     /// The keys of a bucket's objects, as they lie in the directory; unsorted.
     #[must_use]
     pub fn objects(&self, bucket: &str) -> Vec<String> {

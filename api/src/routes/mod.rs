@@ -21,6 +21,7 @@ pub mod present;
 pub mod provider_configs;
 pub mod providers;
 pub mod queues;
+pub mod recording_uploads;
 pub mod recordings;
 pub mod removals;
 pub mod reservations;

@@ -39,6 +39,7 @@ mod provider_secrecy;
 mod provider_sessions;
 mod provider_test;
 mod rates;
+mod recording_uploads;
 mod recordings;
 mod removals;
 mod reservations;

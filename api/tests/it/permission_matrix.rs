@@ -96,8 +96,11 @@ fn operations() -> Vec<(String, Method, String)> {
 
 /// The address with fresh things of the tenant `okul` in it.
 async fn address(app: &TestApp, path: &str) -> String {
-    let path =
-        path.replace("{file}", "index.html").replace("{person_id}", "invited").replace("{event}", "room/created");
+    let path = path
+        .replace("{file}", "index.html")
+        .replace("{person_id}", "invited")
+        .replace("{event}", "room/created")
+        .replace("{sha256}", &"0".repeat(64));
     let path = path.replace("{key}", "jwks.json").replace("{conference_id}", &unique());
     let id = if path.contains("/sessions/{id}/") {
         let invitees = json!([{"person_id": "invited"}, {"person_id": "helper", "role": "co_host"}]);

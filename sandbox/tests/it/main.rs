@@ -8,6 +8,7 @@ mod bigbluebutton;
 mod clocks;
 mod contract;
 mod faults;
+mod jibri;
 mod kills;
 mod limits;
 mod mails;

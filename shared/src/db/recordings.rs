@@ -12,12 +12,14 @@ use crate::domain::{
 };
 
 mod at_provider;
+pub mod uploads;
 
 pub use at_provider::{announce_playback, delete, expect_none, has_forms, list_expecting, withdraw_playbacks};
 
 const COLUMNS: &str = "id, tenant_id, session_id, external_id, state, source_url, file_name, content_type, \
     announced_bytes, announced_sha256, duration_seconds, recorded_from, recorded_to, upload_id, parts, source_etag, \
-    bytes_done, object_key, size_bytes, sha256, error, deadline_at, stored_at, created_at, updated_at, playback_url, format";
+    bytes_done, object_key, size_bytes, sha256, error, deadline_at, stored_at, created_at, updated_at, playback_url, format, \
+    handed_over_at";
 
 /// `external_id` of a recording that we expect and that the provider has not named yet.
 const EXPECTED: &str = "expected";
@@ -209,8 +211,8 @@ impl Progress {
 pub async fn begin_import<'e>(executor: impl PgExecutor<'e>, id: RecordingId, holder: Holder) -> sqlx::Result<bool> {
     let done = sqlx::query(AssertSqlSafe(format!(
         "update recordings set state = 'downloading', updated_at = now() \
-         where id = $1 and state in ('available', 'downloading', 'failed', 'missing') and source_url is not null \
-           and {HELD}"
+         where id = $1 and state in ('available', 'downloading', 'failed', 'missing') \
+           and (source_url is not null or handed_over_at is not null) and {HELD}"
     )))
     .bind(id)
     .bind(holder.0)
@@ -299,7 +301,7 @@ pub async fn give_up<'e>(
 ) -> sqlx::Result<bool> {
     let done = sqlx::query(AssertSqlSafe(format!(
         "update recordings set state = case when $4 then 'missing' else 'failed' end, error = $5, upload_id = null, \
-             parts = '[]', bytes_done = 0, source_etag = null, updated_at = now() \
+             parts = '[]', bytes_done = 0, source_etag = null, handed_over_at = null, updated_at = now() \
          where id = $1 and state in ('available', 'downloading') and {HELD}"
     )))
     .bind(id)
@@ -357,7 +359,8 @@ pub async fn fail_dead_imports<'e>(executor: impl PgExecutor<'e>) -> sqlx::Resul
 /// Recordings that never came are `missing`.
 pub async fn mark_missing<'e>(executor: impl PgExecutor<'e>) -> sqlx::Result<Vec<Swept>> {
     sqlx::query_as(
-        "update recordings set state = 'missing', error = 'the provider never announced it', updated_at = now() \
+        "update recordings set state = 'missing', updated_at = now(), \
+             error = case when upload_id is null then 'the provider never announced it' else 'its upload was not finished' end \
          where state = 'expected' and deadline_at < now() returning id, session_id",
     )
     .fetch_all(executor)
@@ -367,7 +370,7 @@ pub async fn mark_missing<'e>(executor: impl PgExecutor<'e>) -> sqlx::Result<Vec
 /// Those of `upload_ids` that belong to an import.
 pub async fn uploads_in_use<'e>(executor: impl PgExecutor<'e>, upload_ids: &[String]) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar(
-        "select upload_id from recordings where upload_id = any($1) and state in ('available', 'downloading')",
+        "select upload_id from recordings where upload_id = any($1) and state in ('expected', 'available', 'downloading')",
     )
     .bind(upload_ids)
     .fetch_all(executor)

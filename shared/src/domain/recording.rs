@@ -54,4 +54,48 @@ pub struct Recording {
     pub playback_url: Option<String>,
     /// By the provider's word; `None` where it knows one form alone.
     pub format: Option<String>,
+    /// Somebody has put all of it into the store, by the upload `upload_id`.
+    pub handed_over_at: Option<DateTime<Utc>>,
+}
+
+/// Of the objects: films, sound, transcripts.
+pub const EXTENSIONS: [&str; 4] = ["mp4", "webm", "m4a", "vtt"];
+
+impl Recording {
+    /// `<tenant>/<session>/<recording>.<extension>`, ids without hyphens: some stores allow no more than about 110 bytes.
+    pub fn key_in_store(&self) -> String {
+        let (tenant, session, id) = (self.tenant_id.0, self.session_id.0, self.id.0);
+        let extension = self.file_name.rsplit_once('.').map(|(_, extension)| extension);
+        let extension = extension.filter(|extension| EXTENSIONS.contains(extension)).unwrap_or(EXTENSIONS[0]);
+        format!("{}/{}/{}.{extension}", tenant.simple(), session.simple(), id.simple())
+    }
+}
+
+/// Whether a key is one of [`Recording::key_in_store`]'s.
+pub fn is_recording_key(key: &str) -> bool {
+    let is_id = |text: &str| text.len() == 32 && uuid::Uuid::try_parse(text).is_ok();
+    let (ids, extension) = key.rsplit_once('.').unwrap_or_default();
+    let parts: Vec<&str> = ids.split('/').collect();
+    EXTENSIONS.contains(&extension) && parts.len() == 3 && parts.into_iter().all(is_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_recording_key;
+
+    #[test]
+    fn only_our_own_keys_are_taken_for_ours() {
+        let id = "0190a0b0c0d0e0f00102030405060708";
+        assert!(is_recording_key(&format!("{id}/{id}/{id}.mp4")));
+        assert!(is_recording_key(&format!("{id}/{id}/{id}.vtt")));
+        for other in [
+            format!("{id}/{id}.mp4"),
+            format!("{id}/{id}/{id}.exe"),
+            format!("{id}/{id}/{id}"),
+            format!("x/{id}/{id}.mp4"),
+            String::new(),
+        ] {
+            assert!(!is_recording_key(&other), "{other}");
+        }
+    }
 }

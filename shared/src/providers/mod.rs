@@ -278,10 +278,7 @@ impl Providers {
     /// Judges a webhook by its raw body, then reads it. Events of no interest are [`EventKind::Other`].
     pub fn verify_webhook(&self, delivery: &Delivery<'_>) -> Result<Verified, WebhookError> {
         match delivery.source {
-            WebhookSource::Jitsi if standard_webhooks::signed(delivery.headers) => {
-                self.adapters.mod_webhook.verify(delivery.headers, delivery.body, delivery.now)?;
-            }
-            WebhookSource::Jitsi => self.adapters.event_sync.verify(delivery.headers)?,
+            WebhookSource::Jitsi => self.verify_jitsi(delivery.headers, delivery.body, delivery.now)?,
             WebhookSource::Jaas => self.adapters.jaas.verify(delivery.headers, delivery.body, delivery.now)?,
             WebhookSource::Bbb => {
                 let bbb = self.adapters.bbb.as_ref().ok_or(WebhookError::NotConfigured)?;
@@ -297,6 +294,19 @@ impl Providers {
     /// Judges a call of Jitsi's reservation API by its bearer token: event_sync's.
     pub fn verify_reservation(&self, headers: &[(String, Vec<u8>)]) -> Result<(), WebhookError> {
         self.adapters.event_sync.verify(headers)
+    }
+
+    /// Judges what comes from the machines of a Jitsi: signed by our own programs there, or with the secret as the bearer token.
+    pub fn verify_jitsi(
+        &self,
+        headers: &[(String, Vec<u8>)],
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<(), WebhookError> {
+        match standard_webhooks::signed(headers) {
+            true => self.adapters.mod_webhook.verify(headers, body, now),
+            false => self.adapters.event_sync.verify(headers),
+        }
     }
 
     /// The room that a body names which nobody has verified yet: good for finding out by which secret to judge it, and for

@@ -32,10 +32,10 @@ use crate::{
 const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Larger files are refused. Six hours in the best quality that providers record have a tenth of it.
 const LARGEST: u64 = 64 * 1024 * 1024 * 1024;
-/// Of the objects: films, sound, transcripts.
-const EXTENSIONS: [&str; 3] = ["mp4", "m4a", "vtt"];
 /// How long a provider that does not have the file yet is left alone.
 const NOT_THERE_WAIT: Duration = Duration::from_secs(60);
+
+mod handed_over;
 
 impl Handler for ImportRecording {
     async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
@@ -50,8 +50,12 @@ impl Handler for ImportRecording {
         };
         tx.commit().await?;
         let mut import =
-            Import { state, ctx, holder, key: object_key(&recording), progress: Progress::of(&recording), recording };
-        match import.run().await {
+            Import { state, ctx, holder, key: recording.key_in_store(), progress: Progress::of(&recording), recording };
+        let done = match import.recording.handed_over_at {
+            Some(_) => import.take_over().await,
+            None => import.run().await,
+        };
+        match done {
             Ok(digest) => {
                 let mut tx = ctx.begin(state).await?;
                 recordings::mark_published(&mut *tx, self.recording_id, &import.key, digest.bytes, &digest.sha256)
@@ -63,22 +67,6 @@ impl Handler for ImportRecording {
             Err(fault) => Err(import.end(fault).await),
         }
     }
-}
-
-/// `<tenant>/<session>/<recording>.<extension>`, ids without hyphens: some stores allow no more than about 110 bytes.
-fn object_key(recording: &Recording) -> String {
-    let (tenant, session, id) = (recording.tenant_id.0, recording.session_id.0, recording.id.0);
-    let extension = recording.file_name.rsplit_once('.').map(|(_, extension)| extension);
-    let extension = extension.filter(|extension| EXTENSIONS.contains(extension)).unwrap_or(EXTENSIONS[0]);
-    format!("{}/{}/{}.{extension}", tenant.simple(), session.simple(), id.simple())
-}
-
-/// Whether a key is one of [`object_key`]'s.
-pub(super) fn is_recording_key(key: &str) -> bool {
-    let is_id = |text: &str| text.len() == 32 && uuid::Uuid::try_parse(text).is_ok();
-    let (ids, extension) = key.rsplit_once('.').unwrap_or_default();
-    let parts: Vec<&str> = ids.split('/').collect();
-    EXTENSIONS.contains(&extension) && parts.len() == 3 && parts.into_iter().all(is_id)
 }
 
 /// Why an import does not go on now.
@@ -430,25 +418,4 @@ fn content_range(response: &Response) -> Option<ContentRange> {
     let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = range.split_once('-')?;
     Some(ContentRange { start: start.trim().parse().ok()?, total: total.trim().parse().ok() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_our_own_keys_are_taken_for_ours() {
-        let id = "0190a0b0c0d0e0f00102030405060708";
-        assert!(is_recording_key(&format!("{id}/{id}/{id}.mp4")));
-        assert!(is_recording_key(&format!("{id}/{id}/{id}.vtt")));
-        for other in [
-            format!("{id}/{id}.mp4"),
-            format!("{id}/{id}/{id}.exe"),
-            format!("{id}/{id}/{id}"),
-            format!("x/{id}/{id}.mp4"),
-            String::new(),
-        ] {
-            assert!(!is_recording_key(&other), "{other}");
-        }
-    }
 }

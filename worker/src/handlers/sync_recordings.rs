@@ -6,12 +6,12 @@ use std::collections::HashSet;
 use chrono::TimeDelta;
 use shared::{
     db::recordings,
+    domain::recording::is_recording_key,
     jobs::{ImportRecording, ListRecordings, SyncRecordings},
 };
 
 use crate::{
     handler::{Ctx, Done, Handler, JobError},
-    handlers::import_recording::is_recording_key,
     state::State,
 };
 

@@ -347,3 +347,70 @@ async fn a_process_that_stops_keeps_what_it_has() {
     assert_eq!((ended.state.as_str(), ended.attempt), ("available", 0));
     assert_eq!(row(&worker, id).await.bytes_done, i64::try_from(PART).unwrap());
 }
+
+/// A recording of which somebody has put all parts into the store, and said that they are these.
+async fn handed_over(worker: &TestWorker, parts: &[&[u8]], said: &[u8]) -> RecordingId {
+    use sha2::Digest as _;
+    let session = worker.live_session(TimeDelta::minutes(60)).await;
+    let id = worker.recording(session, "http://nowhere.test/").await;
+    let storage = &worker.state().storage;
+    let key = row(worker, id).await.key_in_store();
+    let upload = storage.start_upload(&key, "video/mp4").await.unwrap();
+    for (number, part) in (1..).zip(parts) {
+        storage.upload_part(&key, &upload, number, bytes::Bytes::copy_from_slice(part)).await.unwrap();
+    }
+    sqlx::query(
+        "update recordings set source_url = null, upload_id = $2, announced_bytes = $3, announced_sha256 = $4, \
+             handed_over_at = now() where id = $1",
+    )
+    .bind(id)
+    .bind(upload)
+    .bind(i64::try_from(said.len()).unwrap())
+    .bind(hex::encode(sha2::Sha256::digest(said)))
+    .execute(worker.db())
+    .await
+    .unwrap();
+    id
+}
+
+#[tokio::test]
+async fn what_was_handed_over_becomes_one_object_also_when_its_worker_died_meanwhile() {
+    let worker = TestWorker::new().await;
+    for died in [false, true] {
+        // S3 takes no smaller part but the last.
+        let (first, second) = (vec![1; 5 * 1024 * 1024], [2; 10]);
+        let id = handed_over(&worker, &[&first, &second], &[first.as_slice(), &second].concat()).await;
+        let before = row(&worker, id).await;
+        if died {
+            // Completed, and not said so.
+            let (key, upload) = (before.key_in_store(), before.upload_id.unwrap());
+            let storage = &worker.state().storage;
+            let parts = storage.list_parts(&key, &upload).await.unwrap();
+            let parts: Vec<_> = parts.into_iter().map(|part| (part.number, part.etag)).collect();
+            storage.complete(&key, &upload, &parts).await.unwrap();
+        }
+        let job = import(&worker, id).await;
+        assert_eq!(job.state, "done", "{}", job.error());
+        let after = row(&worker, id).await;
+        assert_eq!(
+            (after.state.as_str().as_str(), after.size_bytes, after.sha256),
+            ("published", Some(5 * 1024 * 1024 + 10), before.announced_sha256)
+        );
+        assert_no_uploads(&worker, id).await;
+        assert_eq!(import(&worker, id).await.state, "done", "twice is as good as once");
+    }
+}
+
+#[tokio::test]
+async fn other_bytes_than_were_announced_are_seen_by_nobody() {
+    let worker = TestWorker::new().await;
+    let id = handed_over(&worker, &[b"damaged"], b"correct").await;
+    let key = row(&worker, id).await.key_in_store();
+    let job = import(&worker, id).await;
+    assert_eq!(job.state, "dead");
+    let row = row(&worker, id).await;
+    assert_eq!((row.state.as_str().as_str(), row.handed_over_at), ("failed", None));
+    assert!(row.error.unwrap().contains("upload it again"));
+    assert_eq!(worker.state().storage.size(&key).await.unwrap(), None);
+    assert_no_uploads(&worker, id).await;
+}

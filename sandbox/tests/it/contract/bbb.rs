@@ -63,12 +63,11 @@ impl Counterpart for Bbb {
         self.server.end(&class.room);
     }
 
-    async fn record(&mut self, class: &Class) -> bool {
+    async fn record(&mut self, _: &System, class: &Class) {
         let url = format!("{}playback/presentation/2.3/x", self.server.url());
         let formats = vec![Format { kind: "presentation".into(), url, length: 1 }];
         let new = NewRecording { meeting_id: class.room.clone(), record_id: None, formats, ready_url: None };
         self.server.record(new).await;
-        true
     }
 
     fn forged(&self, _: &Class) -> reqwest::RequestBuilder {

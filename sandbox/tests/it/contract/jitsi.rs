@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::prosody::{Client, HOST, On, Server, Settings};
+use crate::{
+    jibri,
+    prosody::{Client, HOST, On, Server, Settings},
+};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use sandbox::{ports::free_port, proxy::Proxy};
 
@@ -91,9 +94,13 @@ impl Counterpart for Jitsi {
         self.inside.get_mut(INSTRUCTOR.id).unwrap().destroy(&address(class)).await;
     }
 
-    /// Jibri hands its films over by itself (`jibri.rs`).
-    async fn record(&mut self, _: &Class) -> bool {
-        false
+    async fn record(&mut self, system: &System, class: &Class) {
+        let dir = tempfile::tempdir().unwrap();
+        let film = jibri::recorded(dir.path(), &class.room, 1_000, 1);
+        let url = self.config["webhook_url"].as_str().unwrap();
+        let settings = [("LIVE_SESSIONS_URL", url), ("LIVE_SESSIONS_SECRET", WEBHOOK_SECRET)];
+        let done = jibri::run(jibri::script(system, &[film.to_str().unwrap()], &settings)).await;
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     fn forged(&self, class: &Class) -> reqwest::RequestBuilder {

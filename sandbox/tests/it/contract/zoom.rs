@@ -77,11 +77,10 @@ impl Counterpart for Zoom {
         self.act(Act::End { meeting }).await;
     }
 
-    async fn record(&mut self, class: &Class) -> bool {
+    async fn record(&mut self, _: &System, class: &Class) {
         let meeting = self.meeting(class).unwrap().id;
         let files = vec![NewFile::new("MP4", "shared_screen_with_speaker_view", 1_000)];
         self.act(Act::Record { meeting, files }).await;
-        true
     }
 
     fn forged(&self, _: &Class) -> reqwest::RequestBuilder {
