@@ -194,7 +194,7 @@ fn add_problems(path: &str, operation: &mut Operation) {
     if !open && !webhook && own.is_none() {
         add("403", "The caller may see the thing, but not do this");
     }
-    if ["{id}", "{file}", "{name}"].iter().any(|part| path.contains(part)) {
+    if path.contains('{') {
         add("404", "There is none that the caller may see");
     }
     if takes_body {

@@ -32,6 +32,33 @@ pub fn celery(dir: &Path) -> anyhow::Result<String> {
     ))
 }
 
+/// Django REST framework behind gunicorn; the versions.
+pub fn django(dir: &Path) -> anyhow::Result<String> {
+    let venv = dir.join("django");
+    let pip = venv.join("bin/pip");
+    if !venv.join("bin/gunicorn").is_file() {
+        eprintln!("  installing Django into {} …", venv.display());
+        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        let packages =
+            ["django>=5.2,<6", "djangorestframework", "gunicorn", "psycopg[binary]", "pyjwt", "redis", "hiredis"];
+        run(Command::new(&pip).args(["install", "--quiet"]).args(packages))?;
+    }
+    let list = run(Command::new(&pip).args(["list", "--format", "freeze"]))?.to_lowercase();
+    let version = |name: &str| {
+        let prefix = format!("{name}==");
+        list.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("?").to_owned()
+    };
+    let python = run(Command::new(venv.join("bin/python")).arg("--version"))?;
+    Ok(format!(
+        "Django {}, REST framework {}, gunicorn {}, psycopg {}, {}",
+        version("django"),
+        version("djangorestframework"),
+        version("gunicorn"),
+        version("psycopg"),
+        python.trim()
+    ))
+}
+
 /// BullMQ with its Redis client; the versions.
 pub fn bullmq(dir: &Path) -> anyhow::Result<String> {
     let node = dir.join("node");

@@ -10,9 +10,11 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 
+mod bare;
 mod chart;
 mod figures;
 mod history;
+mod http;
 mod install;
 mod latency;
 mod limits;
@@ -34,7 +36,8 @@ use peers::Peer;
     version,
     after_help = "Examples:\n  cargo run --release -p bench               everything; writes docs/BENCHMARKS.md\n  \
                   cargo run --release -p bench -- --quick    a few minutes; writes below target/bench\n  \
-                  cargo run --release -p bench -- --quick --peers none --only drain"
+                  cargo run --release -p bench -- --quick --peers none --only drain\n  \
+                  cargo run --release -p bench -- api        requests of the API"
 )]
 pub struct Arguments {
     /// Smaller numbers, one run of each.
@@ -95,6 +98,10 @@ pub enum Part {
 }
 
 impl Arguments {
+    fn is_quick(&self) -> bool {
+        self.quick
+    }
+
     fn runs(&self) -> usize {
         self.runs.unwrap_or(if self.quick { 1 } else { 3 }).max(1)
     }
@@ -138,6 +145,12 @@ fn peers_from(text: &str) -> Result<Peers, String> {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Inner {
+    /// What requests of the API cost, beside a small Django REST, an empty route and the bare statement.
+    Api {
+        /// Sessions of all tenants together; a tenth of them one tenant's.
+        #[arg(long)]
+        sessions: Option<usize>,
+    },
     /// Run one of the services in this process; the bench starts itself again with this.
     #[command(hide = true)]
     Service { name: String },
@@ -148,6 +161,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ended = match &arguments.command {
         Some(Inner::Service { name }) => service(name).await,
+        Some(Inner::Api { sessions }) => measure_api(&arguments, *sessions).await,
         None => measure(&arguments).await,
     };
     match ended {
@@ -177,6 +191,27 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn measure_api(arguments: &Arguments, sessions: Option<usize>) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("This is a debug build: its figures say nothing. Use cargo run --release -p bench -- api.");
+    }
+    let sessions = sessions.unwrap_or(if arguments.quick { 200_000 } else { 10_000_000 });
+    let shutdown = shared::shutdown::on_signal();
+    let mut report = tokio::select! {
+        report = http::all(arguments, sessions) => report?,
+        () = shutdown.cancelled() => anyhow::bail!("stopped"),
+    };
+    report.date = shared::clock::Clock::System.now().format("%Y-%m-%d").to_string();
+    report.command = run::command_line();
+    report.machine = machine();
+    report.servers = servers()?;
+    println!("\n{}", report.markdown());
+    let out = arguments.out();
+    report.write(&out)?;
+    println!("Written to {}.", out.display());
+    Ok(())
+}
+
 async fn service(name: &str) -> anyhow::Result<()> {
     let shutdown = shared::shutdown::on_signal();
     match name {
@@ -190,7 +225,13 @@ async fn service(name: &str) -> anyhow::Result<()> {
             shared::telemetry::init_logs(config.telemetry.log_format, &config.telemetry.log_filter)?;
             scheduler::run(config, shutdown).await
         }
-        _ => anyhow::bail!("there is no service {name:?}; there are worker, scheduler"),
+        "api" => {
+            let config = api::Config::parse_from([name]);
+            shared::telemetry::init_logs(config.telemetry.log_format, &config.telemetry.log_filter)?;
+            api::run(config, shutdown).await
+        }
+        "bare" => bare::run(api::Config::parse_from([name]), shutdown).await,
+        _ => anyhow::bail!("there is no service {name:?}; there are api, bare, scheduler, worker"),
     }
 }
 

@@ -105,7 +105,7 @@ impl Report {
         )?;
         let document = docs.join("BENCHMARKS.md");
         let old = std::fs::read_to_string(&document).unwrap_or_else(|_| format!("# Benchmarks\n\n{BEGIN}\n{END}\n"));
-        std::fs::write(&document, replace_measured(&old, &self.markdown())?)?;
+        std::fs::write(&document, replace_between(&old, (BEGIN, END), &self.markdown())?)?;
         Ok(())
     }
 
@@ -219,10 +219,10 @@ const LIGHT: &[Column] = &[
 ];
 
 /// What stands around the marks is written by hand and stays.
-fn replace_measured(document: &str, measured: &str) -> anyhow::Result<String> {
-    let (before, rest) = document.split_once(BEGIN).context("the document has lost its begin mark")?;
-    let (_, after) = rest.split_once(END).context("the document has lost its end mark")?;
-    Ok(format!("{before}{BEGIN}\n{measured}{END}{after}"))
+pub fn replace_between(document: &str, (begin, end): (&str, &str), measured: &str) -> anyhow::Result<String> {
+    let (before, rest) = document.split_once(begin).context("the document has lost its begin mark")?;
+    let (_, after) = rest.split_once(end).context("the document has lost its end mark")?;
+    Ok(format!("{before}{begin}\n{measured}{end}{after}"))
 }
 
 #[cfg(test)]
@@ -232,9 +232,9 @@ mod tests {
     #[test]
     fn only_the_measured_part_is_replaced() {
         let old = format!("# A\n\nby hand\n\n{BEGIN}\nold\n{END}\n\nmore\n");
-        let new = replace_measured(&old, "new\n").unwrap();
+        let new = replace_between(&old, (BEGIN, END), "new\n").unwrap();
         assert_eq!(new, format!("# A\n\nby hand\n\n{BEGIN}\nnew\n{END}\n\nmore\n"));
-        assert!(replace_measured("# A\n", "new").is_err());
+        assert!(replace_between("# A\n", (BEGIN, END), "new").is_err());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use shared::{
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
-use crate::usage;
+use crate::{http, usage};
 
 const DATABASE: &str = "bench";
 const PREFIX: &str = "bench";
@@ -88,6 +88,11 @@ impl Rig {
         used.and_then(|n| n.trim().parse().ok()).context("Redis does not tell its memory")
     }
 
+    /// Of our database, as the owner of its tables.
+    pub fn url(&self) -> String {
+        self.postgres.url(DATABASE)
+    }
+
     pub fn postgres_pid(&self) -> u32 {
         self.postgres.pid().unwrap_or(0)
     }
@@ -147,14 +152,29 @@ impl Rig {
 
     /// Starts our worker, or our scheduler, and waits until it is ready.
     pub async fn service(&self, kind: &'static str, log: &str, on_line: OnServiceLine) -> anyhow::Result<Supervised> {
-        let address = format!("127.0.0.1:{}", free_port()?);
+        self.service_at(free_port()?, kind, log, on_line).await
+    }
+
+    /// The same on this port.
+    pub async fn service_at(
+        &self,
+        port: u16,
+        kind: &'static str,
+        log: &str,
+        on_line: OnServiceLine,
+    ) -> anyhow::Result<Supervised> {
+        let address = format!("127.0.0.1:{port}");
         let launcher = Launcher {
             program: std::env::current_exe().context("where this program lies")?,
             env: self.environment(log),
             pid_dir: self.dir.clone(),
             on_line,
         };
-        let variable = if kind == "worker" { "WORKER_HEALTH_ADDR" } else { "SCHEDULER_HEALTH_ADDR" };
+        let variable = match kind {
+            "worker" => "WORKER_HEALTH_ADDR",
+            "scheduler" => "SCHEDULER_HEALTH_ADDR",
+            _ => "API_ADDR",
+        };
         let service = Service {
             name: kind.to_owned(),
             kind,
@@ -178,6 +198,14 @@ impl Rig {
             ("S3_ENDPOINT", "http://127.0.0.1:9".to_owned()),
             ("AWS_ACCESS_KEY_ID", "unused".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "unused".to_owned()),
+            ("AUTH_JWT_SECRET", http::TOKEN_SECRET.to_owned()),
+            ("JITSI_DOMAIN", "meet.bench".to_owned()),
+            ("JITSI_APP_ID", "bench".to_owned()),
+            ("JITSI_JWT_SECRET", http::TOKEN_SECRET.to_owned()),
+            ("JITSI_WEBHOOK_SECRET", http::WEBHOOK_SECRET.to_owned()),
+            // They are kept, and reached by nobody.
+            ("RATE_LIMIT_TENANT", "1000000:1000000".to_owned()),
+            ("RATE_LIMIT_PERSON", "100000:100000".to_owned()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))

@@ -237,7 +237,7 @@ fn spread(runs: &[Batch], value: impl Fn(&Batch) -> f64) -> Spread {
     Spread::of(&runs.iter().map(value).collect::<Vec<_>>())
 }
 
-fn command_line() -> String {
+pub fn command_line() -> String {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.is_empty() {
         true => "cargo run --release -p bench".to_owned(),

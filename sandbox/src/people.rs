@@ -58,7 +58,15 @@ pub fn token(person: &Person, secret: &str, now: DateTime<Utc>) -> anyhow::Resul
         "iat": now.timestamp(),
         "exp": (now + chrono::Duration::days(30)).timestamp(),
     });
-    Ok(jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes()))?)
+    sign(&claims, secret)
+}
+
+/// A token with any claims, signed with HS256.
+///
+/// # Errors
+/// When it cannot be signed.
+pub fn sign(claims: &serde_json::Value, secret: &str) -> anyhow::Result<String> {
+    Ok(jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(secret.as_bytes()))?)
 }
 
 /// Makes the demo tenant, when it is not there. Its heartbeats come often, so that a story of a

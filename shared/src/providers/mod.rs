@@ -334,6 +334,11 @@ impl Providers {
     }
 }
 
+/// The headers by which our own programs sign what they send, for one attempt at this time.
+pub fn sign_standard(secret: &str, id: &str, at: DateTime<Utc>, body: &[u8]) -> [(&'static str, String); 3] {
+    standard_webhooks::StandardWebhooks::new(secret).sign(id, at, body)
+}
+
 impl std::fmt::Debug for Providers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Providers").field("jitsi", &self.configured(ProviderKind::Jitsi)).finish_non_exhaustive()

@@ -70,10 +70,13 @@ pub struct ReadyRecording {
     ),
     responses(
         (status = 200, body = WebhookAnswer),
+        (status = 401, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "It is not signed by this session's server"),
         (status = 410, body = crate::error::ProblemBody, content_type = "application/problem+json",
             description = "`meeting-gone`: there is no such session on BigBlueButton"),
     ),
-    security(("webhook" = [])),
+    // The address itself, or what is signed in the body, is the credential.
+    security(()),
 )]
 pub async fn receive_bbb_end(
     State(state): State<AppState>,
@@ -96,10 +99,12 @@ pub async fn receive_bbb_end(
     request_body(content = ReadyRecording, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, body = WebhookAnswer),
+        (status = 401, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "It is not signed by this session's server"),
         (status = 410, body = crate::error::ProblemBody, content_type = "application/problem+json",
             description = "`meeting-gone`: there is no such session on BigBlueButton"),
     ),
-    security(("webhook" = [])),
+    security(()),
 )]
 pub async fn receive_bbb_recording_ready(
     State(state): State<AppState>,
@@ -123,10 +128,12 @@ pub async fn receive_bbb_recording_ready(
     request_body(content = Value, content_type = "application/json"),
     responses(
         (status = 200, body = WebhookAnswer),
+        (status = 401, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "It is not signed by this session's server"),
         (status = 410, body = crate::error::ProblemBody, content_type = "application/problem+json",
             description = "`meeting-gone`: there is no such session on BigBlueButton"),
     ),
-    security(("webhook" = [])),
+    security(()),
 )]
 pub async fn receive_bbb_analytics(
     State(state): State<AppState>,
