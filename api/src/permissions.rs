@@ -185,6 +185,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("resume_queue", Rule::Operate),
     ("retry_dead_jobs", Rule::Operate),
     ("retry_job", Rule::Operate),
+    ("retry_recording", Rule::OnSession(Right::Manage)),
     ("revoke_api_key", Rule::Administer),
     ("run_schedule", Rule::Operate),
     ("start_session", Rule::OnSession(Right::Run)),

@@ -67,6 +67,7 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(queues::resume_queue))
         .routes(routes!(recordings::get_recording, recordings::delete_recording))
         .routes(routes!(recordings::download_recording))
+        .routes(routes!(recordings::retry_recording))
         .routes(routes!(schedules::list_schedules))
         .routes(routes!(schedules::run_schedule))
         .routes(routes!(sessions::list::list_sessions, sessions::create::create_session))

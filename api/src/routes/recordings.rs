@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use shared::{
     db::recordings,
@@ -14,7 +14,8 @@ use shared::{
         ids::{RecordingId, SessionId},
         recording::{Recording, RecordingState},
     },
-    jobs::DeleteRecording,
+    jobs::{self, DeleteRecording, ImportRecording},
+    queue::Tx,
 };
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -45,6 +46,10 @@ pub struct RecordingBody {
     pub bytes_done: i64,
     /// How many the provider announced, if it did.
     pub announced_bytes: Option<i64>,
+    /// How fast it is being fetched; null while it is not, or nothing can be told yet.
+    pub bytes_per_second: Option<i64>,
+    /// When all of it is likely to be there; null where the size is not known.
+    pub estimated_end_at: Option<DateTime<Utc>>,
     pub size_bytes: Option<i64>,
     /// Of the file, in lower-case hex.
     pub sha256: Option<String>,
@@ -67,6 +72,8 @@ pub struct RecordingBody {
 
 impl From<Recording> for RecordingBody {
     fn from(r: Recording) -> Self {
+        let pace = r.pace();
+        let left = pace.and_then(|(_, seconds)| seconds).map(TimeDelta::seconds);
         Self {
             id: r.id.0,
             session_id: r.session_id.0,
@@ -75,6 +82,8 @@ impl From<Recording> for RecordingBody {
             content_type: r.content_type,
             bytes_done: r.bytes_done,
             announced_bytes: r.announced_bytes,
+            bytes_per_second: pace.map(|(speed, _)| speed),
+            estimated_end_at: left.and_then(|left| r.updated_at.checked_add_signed(left)),
             size_bytes: r.size_bytes,
             sha256: r.sha256,
             duration_seconds: r.duration_seconds,
@@ -212,15 +221,53 @@ pub async fn delete_recording(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Try a recording again that failed or is missing: it is fetched where its address is known, else the provider is asked, or waited
+/// for, for another day. One that is on its way already stays so.
+#[utoipa::path(
+    post, path = "/api/v1/live-sessions/recordings/{id}/retry/", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The recording")),
+    responses(
+        (status = 200, body = RecordingBody),
+        (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "`nothing-to-retry`: it is there, or was deleted"),
+    ),
+)]
+pub async fn retry_recording(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id<RecordingId>,
+) -> Result<Json<RecordingBody>> {
+    let mut tx = state.begin_for(&caller).await?;
+    let recording = visible_on(&mut tx, &caller, id).await?;
+    see_on(&mut tx, &caller, recording.session_id, Right::Manage).await?;
+    if let Some(again) = recordings::retry(&mut *tx, id).await? {
+        match again.state {
+            RecordingState::Available => _ = tx.enqueue(&ImportRecording { recording_id: id }).await?,
+            _ => _ = tx.enqueue(&jobs::ListRecordings { session_id: again.session_id }).await?,
+        }
+        tx.commit().await?;
+        return Ok(Json(again.into()));
+    }
+    if matches!(recording.state, RecordingState::Stored | RecordingState::Published | RecordingState::Deleted) {
+        let detail = "Only what failed or is missing is tried again.";
+        return Err(conflict("nothing-to-retry", "Nothing to try again", detail).into());
+    }
+    tx.commit().await?;
+    Ok(Json(recording.into()))
+}
+
 /// The recording, if the caller may see its session; for people who only take part, if it can be downloaded.
 async fn visible(state: &AppState, caller: &Caller, id: RecordingId) -> Result<Recording, Error> {
+    visible_on(&mut state.begin_for(caller).await?, caller, id).await
+}
+
+async fn visible_on(tx: &mut Tx, caller: &Caller, id: RecordingId) -> Result<Recording, Error> {
     let none = || Error::from(not_found("recording"));
-    let mut tx = state.begin_for(caller).await?;
-    let recording = recordings::find(&mut *tx, id).await?.ok_or_else(none)?;
+    let recording = recordings::find(&mut **tx, id).await?.ok_or_else(none)?;
     if recording.tenant_id != caller.tenant.id {
         return Err(none());
     }
-    let seen = match see_on(&mut tx, caller, recording.session_id, Right::View).await {
+    let seen = match see_on(tx, caller, recording.session_id, Right::View).await {
         Ok(seen) => seen,
         Err(Error::Problem(_)) => return Err(none()),
         Err(error) => return Err(error),

@@ -58,6 +58,11 @@ async fn good<'a>(app: &'a TestApp, operation: &str) -> (Client<'a>, String, Val
             (app.teacher(), path(&made, "attendance-objections/s1/refuse/"), json!({"reason": "You were not"}))
         }
         "/people/{person_id}/erase/" => (app.admin(), "/people/s7/erase/".to_owned(), json!({})),
+        "/recordings/{id}/retry/" => {
+            let made = app.live(json!({})).await;
+            let at = crate::recordings::record(app, &made, "failed", None).await;
+            (app.teacher(), format!("{at}retry/"), json!({}))
+        }
         "/jobs/retry-dead/" => {
             job("dead").await;
             (operator(), operation.to_owned(), json!({}))

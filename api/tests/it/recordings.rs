@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-async fn record(app: &TestApp, made: &Value, state: &str, key: Option<&str>) -> String {
+pub async fn record(app: &TestApp, made: &Value, state: &str, key: Option<&str>) -> String {
     let id = uuid::Uuid::now_v7();
     sqlx::query(
         "insert into recordings (id, tenant_id, session_id, external_id, state, source_url, file_name, object_key, size_bytes) \
@@ -102,4 +102,52 @@ async fn hosts_delete_what_is_there_and_the_provider_is_told() {
         app.jobs().await.into_iter().map(|(kind, _)| kind).filter(|kind| kind == "delete-recording").collect();
     assert_eq!(jobs.len(), 1);
     assert_eq!(app.count("recordings where source_url is not null and state = 'deleted'").await, 0);
+}
+
+#[tokio::test]
+async fn what_failed_or_never_came_is_tried_again_by_hand() {
+    let app = TestApp::start().await;
+    let made = app.live(json!({})).await;
+    for (before, source, after, job) in [
+        ("failed", true, "available", Some("import-recording")),
+        ("missing", false, "expected", Some("list-recordings")),
+        ("downloading", true, "downloading", None),
+    ] {
+        let at = record(&app, &made, before, None).await;
+        if !source {
+            app.sql("update recordings set source_url = null, error = 'the provider never announced it' where state = 'missing'")
+                .await;
+        }
+        app.student("s1").call(&format!("{at}retry/")).await.problem(404, "not-found");
+        let again = app.teacher().call(&format!("{at}retry/")).await.expect(StatusCode::OK);
+        assert_eq!((&again["state"], &again["error"]), (&json!(after), &Value::Null));
+        let jobs = app.jobs().await;
+        assert_eq!(jobs.iter().any(|(kind, _)| Some(kind.as_str()) == job), job.is_some(), "{before}: {jobs:?}");
+        // Twice is as good as once.
+        assert_eq!(app.teacher().call(&format!("{at}retry/")).await.expect(StatusCode::OK)["state"], after);
+        app.sql("delete from jobs").await;
+    }
+    for state in ["published", "deleted"] {
+        let at = record(&app, &made, state, Some("key")).await;
+        app.teacher().call(&format!("{at}retry/")).await.problem(409, "nothing-to-retry");
+    }
+}
+
+#[tokio::test]
+async fn a_recording_says_how_fast_it_comes_and_when_it_will_be_there() {
+    let app = TestApp::start().await;
+    let made = app.live(json!({})).await;
+    let at = record(&app, &made, "downloading", None).await;
+    app.sql(
+        "update recordings set announced_bytes = 10000, import_started_bytes = 1000, bytes_done = 4000, \
+             import_started_at = now() - interval '10 s', updated_at = now()",
+    )
+    .await;
+    let shown = app.teacher().get(&at).await.expect(StatusCode::OK);
+    let time = |field: &str| shown[field].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    assert_eq!(shown["bytes_per_second"], 300);
+    assert_eq!((time("estimated_end_at") - time("updated_at")).num_seconds(), 20);
+    app.sql("update recordings set state = 'published'").await;
+    let shown = app.teacher().get(&at).await.expect(StatusCode::OK);
+    assert_eq!((&shown["bytes_per_second"], &shown["estimated_end_at"]), (&Value::Null, &Value::Null));
 }

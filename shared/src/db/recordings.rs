@@ -19,7 +19,7 @@ pub use at_provider::{announce_playback, delete, expect_none, has_forms, list_ex
 const COLUMNS: &str = "id, tenant_id, session_id, external_id, state, source_url, file_name, content_type, \
     announced_bytes, announced_sha256, duration_seconds, recorded_from, recorded_to, upload_id, parts, source_etag, \
     bytes_done, object_key, size_bytes, sha256, error, deadline_at, stored_at, created_at, updated_at, playback_url, format, \
-    handed_over_at";
+    handed_over_at, import_started_at, import_started_bytes";
 
 /// `external_id` of a recording that we expect and that the provider has not named yet.
 const EXPECTED: &str = "expected";
@@ -210,7 +210,7 @@ impl Progress {
 /// The import begins, or goes on; why it failed before stays to be seen until it succeeds. False when the recording is not to be imported, or the lease is lost.
 pub async fn begin_import<'e>(executor: impl PgExecutor<'e>, id: RecordingId, holder: Holder) -> sqlx::Result<bool> {
     let done = sqlx::query(AssertSqlSafe(format!(
-        "update recordings set state = 'downloading', updated_at = now() \
+        "update recordings set state = 'downloading', import_started_at = now(), import_started_bytes = bytes_done, updated_at = now() \
          where id = $1 and state in ('available', 'downloading', 'failed', 'missing') \
            and (source_url is not null or handed_over_at is not null) and {HELD}"
     )))
@@ -312,6 +312,20 @@ pub async fn give_up<'e>(
     .execute(executor)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// What failed, or never came, is tried again by hand: fetched, where its address is known, else waited for. `None` when it is
+/// in no state for that.
+pub async fn retry<'e>(executor: impl PgExecutor<'e>, id: RecordingId) -> sqlx::Result<Option<Recording>> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "update recordings set state = case when source_url is null then 'expected' else 'available' end, error = null, \
+             deadline_at = now() + make_interval(hours => $2), updated_at = now() \
+         where id = $1 and state in ('failed', 'missing') returning {COLUMNS}"
+    )))
+    .bind(id)
+    .bind(i32::try_from(DEADLINE_HOURS).unwrap_or(24))
+    .fetch_optional(executor)
+    .await
 }
 
 /// A recording that changed state in a sweep.

@@ -56,12 +56,29 @@ pub struct Recording {
     pub format: Option<String>,
     /// Somebody has put all of it into the store, by the upload `upload_id`.
     pub handed_over_at: Option<DateTime<Utc>>,
+    /// When the present attempt of its import began …
+    pub import_started_at: Option<DateTime<Utc>>,
+    /// … and how much was there already.
+    pub import_started_bytes: i64,
 }
 
 /// Of the objects: films, sound, transcripts.
 pub const EXTENSIONS: [&str; 4] = ["mp4", "webm", "m4a", "vtt"];
 
 impl Recording {
+    /// How fast the import is, in bytes per second, and how many seconds it still takes where the size is known; `None` where it
+    /// does not run, or too short to tell.
+    pub fn pace(&self) -> Option<(i64, Option<i64>)> {
+        let since = self.import_started_at.filter(|_| self.state == RecordingState::Downloading)?;
+        let seconds = (self.updated_at - since).num_milliseconds() as f64 / 1000.0;
+        let speed = (self.bytes_done - self.import_started_bytes) as f64 / seconds;
+        if seconds < 1.0 || speed < 1.0 {
+            return None;
+        }
+        let left = self.announced_bytes.map(|total| ((total - self.bytes_done).max(0) as f64 / speed).ceil() as i64);
+        Some((speed as i64, left))
+    }
+
     /// `<tenant>/<session>/<recording>.<extension>`, ids without hyphens: some stores allow no more than about 110 bytes.
     pub fn key_in_store(&self) -> String {
         let (tenant, session, id) = (self.tenant_id.0, self.session_id.0, self.id.0);
