@@ -24,10 +24,11 @@ use crate::{
     auth::{ApiKeys, TokenJudge},
     connections::Patience,
     heartbeats::Heartbeats,
+    inbox::Inbox,
     places::Places,
     provider_configs::ProviderConfigs,
     rates::Rates,
-    state::AppState,
+    state::{AppState, Parts},
     storage::Storage,
     tenants::Tenants,
 };
@@ -41,6 +42,7 @@ pub mod extract;
 pub mod faults;
 pub mod heartbeats;
 pub mod idempotency;
+pub mod inbox;
 pub mod middleware;
 pub mod openapi;
 pub mod page;
@@ -122,8 +124,10 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
     let handle = shared::telemetry::init_metrics();
     let rates = Rates::new(config.rate_limit_tenant, config.rate_limit_person);
     rates.share(redis.buckets());
-    Ok(AppState {
-        dispatcher: Dispatcher::start(redis.clone()),
+    let dispatcher = Dispatcher::start(redis.clone());
+    Ok(AppState::from(Parts {
+        inbox: Inbox::start(db.clone(), dispatcher.clone()),
+        dispatcher,
         redis,
         providers: Providers::new(&config.providers),
         provider_configs: ProviderConfigs::new(Keyring::load(&config.secrets)?),
@@ -140,7 +144,7 @@ async fn state(config: Config) -> anyhow::Result<AppState> {
         metrics: Arc::new(move || handle.render()),
         config: Arc::new(config),
         db,
-    })
+    }))
 }
 
 /// What is reached of the servers that tenants name.

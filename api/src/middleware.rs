@@ -3,14 +3,15 @@
 //! [`crate::idempotency`].
 
 use std::{
+    collections::BTreeSet,
     panic::AssertUnwindSafe,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Uri, uri::PathAndQuery},
+    http::{HeaderName, HeaderValue, Method, Uri, uri::PathAndQuery},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -87,17 +88,15 @@ pub async fn observe(request: Request, next: Next) -> Response {
         .and_then(|value| value.to_str().ok())
         .filter(|text| is_sane(text))
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let started = Instant::now();
     let current = Arc::new(Current { id, rate: OnceLock::new(), place: OnceLock::new() });
     let mut response = CURRENT.scope(current.clone(), next.run(request)).await;
     let elapsed = started.elapsed();
     let status = response.status().as_u16();
-    let labels = [("method", method.to_string()), ("route", route.clone()), ("status", status.to_string())];
-    metrics::counter!("http_requests_total", &labels).increment(1);
-    metrics::histogram!("http_request_duration_seconds", "method" => method.to_string(), "route" => route.clone())
-        .record(elapsed.as_secs_f64());
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    count(&method, route, status, elapsed);
     tracing::debug!(
         request.id = current.id,
         http.method = %method,
@@ -115,6 +114,32 @@ pub async fn observe(request: Request, next: Next) -> Response {
         headers.insert(RATE_LIMIT_POLICY, policy.clone());
     }
     response
+}
+
+/// Without a text made anew for each request: there are as many routes as the router has, and as many statuses as HTTP.
+fn count(method: &Method, route: &str, status: u16, elapsed: Duration) {
+    static STATUSES: LazyLock<Vec<String>> = LazyLock::new(|| (0..1000).map(|status| status.to_string()).collect());
+    static ROUTES: RwLock<BTreeSet<&'static str>> = RwLock::new(BTreeSet::new());
+    let method = match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    };
+    let known = ROUTES.read().unwrap_or_else(PoisonError::into_inner).get(route).copied();
+    let route = known.unwrap_or_else(|| {
+        let kept: &'static str = Box::leak(route.into());
+        ROUTES.write().unwrap_or_else(PoisonError::into_inner).insert(kept);
+        kept
+    });
+    let status = STATUSES.get(usize::from(status)).map_or("", String::as_str);
+    metrics::counter!("http_requests_total", "method" => method, "route" => route, "status" => status).increment(1);
+    metrics::histogram!("http_request_duration_seconds", "method" => method, "route" => route)
+        .record(elapsed.as_secs_f64());
 }
 
 /// Ids of callers end up in logs and headers.

@@ -22,7 +22,7 @@ use axum::{
     http::{StatusCode, request::Parts},
 };
 use shared::{
-    db::{invitees, sessions},
+    db::sessions::{self, Invitation},
     domain::{
         ids::{SessionId, TenantId},
         person::{Part, Role},
@@ -317,18 +317,16 @@ pub async fn see_on(
     id: SessionId,
     right: Right,
 ) -> Result<Seen, Error> {
-    let session = sessions::find_in(&mut *connection, caller.tenant.id, id).await?;
-    let session = session.ok_or_else(|| error::not_found("session"))?;
-    let invited = invitees::find(connection, id, &caller.id).await?;
-    judge(caller, session, invited.map(|i| i.role.into()), right)
+    let found = sessions::find_in(connection, caller.tenant.id, id, &caller.id).await?;
+    let Invitation { session, invited_as } = found.ok_or_else(|| error::not_found("session"))?;
+    judge(caller, session, invited_as.map(Part::from), right)
 }
 
 /// The same, with the session's row held until the transaction ends.
 pub async fn lock(connection: &mut PgConnection, caller: &Caller, id: SessionId, right: Right) -> Result<Seen, Error> {
-    let session = sessions::lock_in(connection, caller.tenant.id, id).await?;
-    let session = session.ok_or_else(|| error::not_found("session"))?;
-    let invited = invitees::find(connection, id, &caller.id).await?;
-    judge(caller, session, invited.map(|i| i.role.into()), right)
+    let found = sessions::lock_in(connection, caller.tenant.id, id, &caller.id).await?;
+    let Invitation { session, invited_as } = found.ok_or_else(|| error::not_found("session"))?;
+    judge(caller, session, invited_as.map(Part::from), right)
 }
 
 fn judge(caller: &Caller, session: Session, invited: Option<Part>, right: Right) -> Result<Seen, Error> {

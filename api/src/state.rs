@@ -1,6 +1,6 @@
 //! What every handler can use; built once per process.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use metrics_handle::MetricsHandle;
 use shared::{
@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     heartbeats::Heartbeats,
     idempotency,
+    inbox::Inbox,
     middleware::current_request_id,
     places::Places,
     provider_configs::ProviderConfigs,
@@ -33,9 +34,26 @@ pub mod metrics_handle {
     pub type MetricsHandle = std::sync::Arc<dyn Fn() -> String + Send + Sync>;
 }
 
-/// Cheap to clone.
+/// One pointer: every layer of the router clones it for every request.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Parts>);
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl From<Parts> for AppState {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+/// What it is made of.
+pub struct Parts {
     pub db: PgPool,
     pub dispatcher: Dispatcher,
     pub redis: RedisQueues,
@@ -48,6 +66,7 @@ pub struct AppState {
     pub meetings: Meetings,
     pub storage: Storage,
     pub heartbeats: Heartbeats,
+    pub inbox: Inbox,
     pub tenants: Tenants,
     pub tokens: Arc<TokenJudge>,
     pub api_keys: ApiKeys,

@@ -9,10 +9,7 @@ use axum::{
 use chrono::{DateTime, Duration, Utc};
 use serde::{Deserialize, Serialize};
 use shared::{
-    db::{
-        participants::{self, Presence},
-        sessions,
-    },
+    db::participants::{self, Presence},
     domain::{
         ids::SessionId,
         person::Part,
@@ -120,14 +117,26 @@ pub struct HeartbeatBody {
 )]
 pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id): Id<SessionId>) -> Result<Response> {
     let mut tx = state.begin_for(&caller).await?;
-    let made = match sessions::find_provider(&mut *tx, caller.tenant.id, id).await? {
-        Some(kind) if kind.makes_meetings() => {
-            let (made, anew) = meetings::make(&state, tx, &caller, id).await?;
-            tx = anew;
-            Some(made)
+    let seen = permissions::see_on(&mut tx, &caller, id, Right::View).await?;
+    let mut made = None;
+    if seen.session.provider.makes_meetings() {
+        let (meeting, anew) = meetings::make(&state, tx, &caller, id).await?;
+        (made, tx) = (Some(meeting), anew);
+    } else if seen.session.status == SessionStatus::Live
+        && seen.session.max_participants.is_none()
+        && let Some(part) = seen.part
+    {
+        // The common case, in which nobody waits for anybody: a class that goes on and has room for all.
+        let now = state.clock.now();
+        let expires_at = way_in_until(&seen.session, now);
+        let way = way_in(&state, &mut tx, &caller, (&seen.session, None), part, (now, expires_at)).await?;
+        let who = (caller.tenant.id, id, (caller.id.as_str(), caller.name.as_str()), part);
+        if let Some(connection_id) = participants::open_in_live(&mut *tx, who).await? {
+            tx.commit().await?;
+            return Ok(joined(&caller, &seen.session, part, way, expires_at, connection_id));
         }
-        _ => None,
-    };
+        // It has ended, or was given a limit, just now.
+    }
     let now = state.clock.now();
     // The row is held, so that two people cannot both get the last place, and nobody gets into a session
     // that is just being ended.
@@ -145,6 +154,17 @@ pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id):
     let way = way_in(&state, &mut tx, &caller, (&session, made.as_ref()), part, (now, expires_at)).await?;
     let connection_id = participants::open(&mut tx, session.tenant_id, id, (&caller.id, &caller.name), part).await?;
     tx.commit().await?;
+    Ok(joined(&caller, &session, part, way, expires_at, connection_id))
+}
+
+fn joined(
+    caller: &Caller,
+    session: &Session,
+    part: Part,
+    way: shared::providers::Join,
+    expires_at: DateTime<Utc>,
+    connection_id: Uuid,
+) -> Response {
     let body = JoinBody {
         join_url: way.url,
         token: way.token,
@@ -155,7 +175,7 @@ pub async fn join_session(State(state): State<AppState>, caller: Caller, Id(id):
         heartbeat_interval: caller.tenant.heartbeat_interval_s,
     };
     // It lets in whoever has it.
-    Ok(([(header::CACHE_CONTROL, "no-store")], Answer(body)).into_response())
+    ([(header::CACHE_CONTROL, "no-store")], Answer(body)).into_response()
 }
 
 /// Until when a link is good that is given now.

@@ -15,14 +15,9 @@ use axum::{
 };
 use serde::Serialize;
 use shared::{
-    db::{
-        provider_configs, sessions,
-        webhook_events::{self, NewEvent},
-    },
+    db::{provider_configs, sessions, webhook_events::NewEvent},
     domain::ids::{ProviderConfigId, TenantId},
-    jobs::ProcessWebhook,
     providers::{Delivery, Providers, Received, Verified, WebhookError, WebhookSource, zoom},
-    queue::Tx,
 };
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
@@ -349,25 +344,17 @@ async fn store(
     config: Option<(ProviderConfigId, TenantId)>,
     received: &[Received],
 ) -> Result<WebhookStatus> {
-    let mut status = WebhookStatus::Duplicate;
-    let mut tx = Tx::begin(&state.db, &state.dispatcher).await?;
-    for Received { event, body } in received {
-        let new = NewEvent {
-            provider: source.as_str(),
-            config,
-            key: &event.key,
-            event_type: &event.event_type,
-            occurred_at: event.occurred_at,
-            room: &event.room,
-            body,
-        };
-        if let Some(id) = webhook_events::insert(&mut *tx, &new).await? {
-            tx.enqueue(&ProcessWebhook { webhook_event_id: id }).await?;
-            status = WebhookStatus::Stored;
-        }
-    }
-    tx.commit().await?;
-    Ok(status)
+    let events = received.iter().map(|Received { event, body }| NewEvent {
+        provider: source.as_str(),
+        config,
+        key: event.key.clone(),
+        event_type: event.event_type.clone(),
+        occurred_at: event.occurred_at,
+        room: event.room.clone(),
+        body: body.clone(),
+    });
+    let is_new = state.inbox.store(events.collect()).await?;
+    Ok(if is_new { WebhookStatus::Stored } else { WebhookStatus::Duplicate })
 }
 
 fn refused(source: WebhookSource, error: &WebhookError) -> Problem {

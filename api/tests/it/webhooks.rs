@@ -55,6 +55,26 @@ async fn one_event_told_many_times_at_once_is_one() {
 }
 
 #[tokio::test]
+async fn webhooks_that_come_at_once_are_each_kept_once_and_one_that_cannot_be_stored_harms_no_other() {
+    let app = TestApp::start().await;
+    sqlx::raw_sql(
+        "create function spoil() returns trigger language plpgsql as $$ begin \
+             if new.body ->> 'room_name' = 'room-7' then raise exception 'spoilt'; end if; return new; end $$; \
+         create trigger spoil before insert on webhook_events for each row execute function spoil()",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    let bodies: Vec<Value> = (0..40).map(|n| joined(&format!("room-{n}"))).collect();
+    let all = bodies.iter().chain(&bodies).map(|body| jitsi(&app, "/webhooks/jitsi/", Some(JITSI_SECRET), body));
+    let answers = futures::future::join_all(all).await;
+    let told = |status: &str| answers.iter().filter(|a| a.status == 200 && a.json()["status"] == status).count();
+    assert_eq!((told("stored"), told("duplicate")), (39, 39));
+    assert_eq!(answers.iter().filter(|answer| answer.status == StatusCode::INTERNAL_SERVER_ERROR).count(), 2);
+    assert_eq!((app.count("webhook_events").await, app.count("jobs").await), (39, 39));
+}
+
+#[tokio::test]
 async fn unknown_rooms_and_events_are_kept() {
     let app = TestApp::start().await;
     let unknown = json!({"event_name": "muc-something-new", "room_name": "nowhere", "room_jid": "nowhere@x"});

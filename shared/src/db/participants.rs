@@ -75,6 +75,32 @@ pub async fn open(
     Ok(key)
 }
 
+/// The same in one statement, for a session that is live and has no limit; `None` where it is not so (any more). Its end waits
+/// for whoever comes in, and they for its end.
+pub async fn open_in_live<'e>(
+    executor: impl PgExecutor<'e>,
+    (tenant, session, (person, name), part): (TenantId, SessionId, (&str, &str), Part),
+) -> sqlx::Result<Option<Uuid>> {
+    let key = Uuid::now_v7();
+    let done = sqlx::query(
+        "insert into participants (id, tenant_id, session_id, person_id, name, role, source, connection_key, \
+             joined_at, last_seen_at) \
+         select $1, s.tenant_id, s.id, $4, $5, $6, 'heartbeat', $7, now(), now() from ( \
+             select id, tenant_id from sessions where id = $3 and tenant_id = $2 and status = 'live' \
+             and max_participants is null for share) as s",
+    )
+    .bind(ParticipantId::new())
+    .bind(tenant)
+    .bind(session)
+    .bind(person)
+    .bind(name)
+    .bind(part)
+    .bind(key.to_string())
+    .execute(executor)
+    .await?;
+    Ok((done.rows_affected() == 1).then_some(key))
+}
+
 /// The common heartbeat, in one statement: the open connection of a live session is seen now. False when
 /// there is none that was seen within the timeout; then [`find_silent`] decides.
 pub async fn beat<'e>(executor: impl PgExecutor<'e>, who: &Presence<'_>) -> sqlx::Result<bool> {

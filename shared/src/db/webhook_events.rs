@@ -1,6 +1,6 @@
 //! Functions on the table `webhook_events`: the inbox of what providers told us.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::HashSet, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -127,47 +127,65 @@ pub async fn reopen<'e>(executor: impl PgExecutor<'e>, id: WebhookEventId) -> sq
 }
 
 /// An event that has just come.
-#[derive(Debug, Clone, Copy)]
-pub struct NewEvent<'a> {
+#[derive(Debug, Clone)]
+pub struct NewEvent {
     /// The provider's part of the webhook's URL.
-    pub provider: &'a str,
+    pub provider: &'static str,
     /// By whose secret it was verified, and whose that is; `None`: the environment's.
     pub config: Option<(ProviderConfigId, TenantId)>,
     /// The same for each delivery of the same event.
-    pub key: &'a str,
-    pub event_type: &'a str,
+    pub key: String,
+    pub event_type: String,
     /// By the provider's clock.
     pub occurred_at: DateTime<Utc>,
     /// Where it happened; may be a room that nobody knows.
-    pub room: &'a str,
-    pub body: &'a Value,
+    pub room: String,
+    pub body: Value,
 }
 
-/// Keeps an event, with the session it is about where the room is known. `None` when it is known already: a repeat.
-pub async fn insert<'e>(executor: impl PgExecutor<'e>, event: &NewEvent<'_>) -> sqlx::Result<Option<WebhookEventId>> {
-    // Whoever knows one configuration's secret cannot use up the keys of another one's events.
-    let key = match event.config {
-        Some((config, _)) => Cow::Owned(format!("{config}/{}", event.key)),
-        None => Cow::Borrowed(event.key),
-    };
-    sqlx::query_scalar(
+impl NewEvent {
+    /// Whoever knows one configuration's secret cannot use up the keys of another one's events.
+    fn stored_key(&self) -> Cow<'_, str> {
+        match self.config {
+            Some((config, _)) => Cow::Owned(format!("{config}/{}", self.key)),
+            None => Cow::Borrowed(&self.key),
+        }
+    }
+}
+
+/// Keeps events, with the sessions they are about where the rooms are known. Returns the ids of those that were not known yet,
+/// at their places in `events`; of two with the same key one is new.
+pub async fn insert_all<'e>(
+    executor: impl PgExecutor<'e>,
+    events: &[&NewEvent],
+) -> sqlx::Result<Vec<Option<WebhookEventId>>> {
+    let ids: Vec<WebhookEventId> = events.iter().map(|_| WebhookEventId::new()).collect();
+    let stored: HashSet<WebhookEventId> = sqlx::query_scalar(
         "insert into webhook_events (id, provider, event_key, event_type, occurred_at, body, session_id, tenant_id, \
              provider_config_id) \
-         select $1, $2, $3, $4, $5, $6, s.id, coalesce(s.tenant_id, $9), $8 \
-         from (select) as one left join sessions s on s.room = $7 and s.provider_config_id is not distinct from $8 \
+         select e.id, e.provider, e.event_key, e.event_type, e.occurred_at, e.body, s.id, coalesce(s.tenant_id, e.tenant_id), \
+             e.config_id \
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::text[], $8::uuid[], \
+                 $9::uuid[]) \
+             as e (id, provider, event_key, event_type, occurred_at, body, room, config_id, tenant_id) \
+             left join sessions s on s.room = e.room and s.provider_config_id is not distinct from e.config_id \
+         order by e.provider, e.event_key \
          on conflict (provider, event_key) do nothing returning id",
     )
-    .bind(WebhookEventId::new())
-    .bind(event.provider)
-    .bind(key)
-    .bind(event.event_type)
-    .bind(event.occurred_at)
-    .bind(event.body)
-    .bind(event.room)
-    .bind(event.config.map(|(config, _)| config))
-    .bind(event.config.map(|(_, tenant)| tenant))
-    .fetch_optional(executor)
-    .await
+    .bind(&ids)
+    .bind(events.iter().map(|event| event.provider).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.stored_key()).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.event_type.as_str()).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.occurred_at).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| &event.body).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.room.as_str()).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.config.map(|(config, _)| config)).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.config.map(|(_, tenant)| tenant)).collect::<Vec<_>>())
+    .fetch_all(executor)
+    .await?
+    .into_iter()
+    .collect();
+    Ok(ids.into_iter().map(|id| stored.contains(&id).then_some(id)).collect())
 }
 
 /// It was applied to this session.

@@ -166,7 +166,7 @@ async fn whatever_comes_first_a_heartbeat_that_was_taken_is_never_closed_away() 
                 || participants::beat(worker.db(), &who).await.unwrap();
             if !taken {
                 let mut tx = worker.begin_for(worker.tenant).await;
-                shared::db::sessions::lock_in(&mut tx, worker.tenant, session).await.unwrap().unwrap();
+                shared::db::sessions::lock_in(&mut *tx, worker.tenant, session, "somebody").await.unwrap().unwrap();
                 let silent = participants::find_silent(&mut tx, &who).await.unwrap().unwrap();
                 participants::come_back(&mut tx, &who, silent).await.unwrap();
                 tx.commit().await.unwrap();

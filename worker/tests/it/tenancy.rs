@@ -132,10 +132,10 @@ async fn found(worker: &TestWorker, tenant: TenantId, things: &Things) -> Vec<(&
     let (now, who) = (worker.now(), things.who());
     ask!("sessions::find", |tx| db::sessions::find(&mut *tx, session).await.unwrap().iter().len() as u64);
     ask!("sessions::find_in", |tx| {
-        db::sessions::find_in(&mut *tx, worker.tenant, session).await.unwrap().iter().len() as u64
+        db::sessions::find_in(&mut *tx, worker.tenant, session, "somebody").await.unwrap().iter().len() as u64
     });
     ask!("sessions::lock_in", |tx| {
-        db::sessions::lock_in(&mut tx, worker.tenant, session).await.unwrap().iter().len() as u64
+        db::sessions::lock_in(&mut *tx, worker.tenant, session, "somebody").await.unwrap().iter().len() as u64
     });
     ask!("sessions::find_by_room", |tx| {
         let room = format!("oda-{}", session.0.simple());

@@ -3,11 +3,11 @@
 //! are in [`list`](self::list).
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
+use sqlx::{AssertSqlSafe, FromRow, PgExecutor};
 
+use crate::db::invitees::InviteeRole;
 use crate::domain::{
     ids::{SessionId, TenantId},
-    provider::ProviderKind,
     session::{EndReason, Session},
 };
 
@@ -34,39 +34,50 @@ pub async fn find<'e>(executor: impl PgExecutor<'e>, id: SessionId) -> sqlx::Res
         .await
 }
 
-/// A session of this tenant, for callers.
+/// A session, and what somebody was invited as.
+#[derive(Debug, FromRow)]
+pub struct Invitation {
+    #[sqlx(flatten)]
+    pub session: Session,
+    pub invited_as: Option<InviteeRole>,
+}
+
+/// A session of this tenant, with a person's invitation to it.
 pub async fn find_in<'e>(
     executor: impl PgExecutor<'e>,
     tenant: TenantId,
     id: SessionId,
-) -> sqlx::Result<Option<Session>> {
-    sqlx::query_as(AssertSqlSafe(format!("select {COLUMNS} from sessions where id = $1 and tenant_id = $2")))
-        .bind(id)
-        .bind(tenant)
-        .fetch_optional(executor)
-        .await
+    person: &str,
+) -> sqlx::Result<Option<Invitation>> {
+    invitation(executor, tenant, id, person, "").await
 }
 
-/// The same, and nobody else may change it, or hold it like this, before the transaction ends.
-pub async fn lock_in(connection: &mut PgConnection, tenant: TenantId, id: SessionId) -> sqlx::Result<Option<Session>> {
-    sqlx::query_as(AssertSqlSafe(format!("select {COLUMNS} from sessions where id = $1 and tenant_id = $2 for update")))
-        .bind(id)
-        .bind(tenant)
-        .fetch_optional(connection)
-        .await
-}
-
-/// Where a session of this tenant is held.
-pub async fn find_provider<'e>(
+/// The same, with the session's row locked until the transaction ends.
+pub async fn lock_in<'e>(
     executor: impl PgExecutor<'e>,
     tenant: TenantId,
     id: SessionId,
-) -> sqlx::Result<Option<ProviderKind>> {
-    sqlx::query_scalar("select provider from sessions where id = $1 and tenant_id = $2")
-        .bind(id)
-        .bind(tenant)
-        .fetch_optional(executor)
-        .await
+    person: &str,
+) -> sqlx::Result<Option<Invitation>> {
+    invitation(executor, tenant, id, person, "for update").await
+}
+
+async fn invitation<'e>(
+    executor: impl PgExecutor<'e>,
+    tenant: TenantId,
+    id: SessionId,
+    person: &str,
+    lock: &str,
+) -> sqlx::Result<Option<Invitation>> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "select {COLUMNS}, (select i.role from invitees i where i.session_id = sessions.id and i.person_id = $3) as invited_as \
+         from sessions where id = $1 and tenant_id = $2 {lock}"
+    )))
+    .bind(id)
+    .bind(tenant)
+    .bind(person)
+    .fetch_optional(executor)
+    .await
 }
 
 /// The session that meets in this room at a provider.
