@@ -14,13 +14,13 @@ use shared::{
     clock::Clock,
     db::{erasures, tenants},
     domain::{
-        ids::{RecordingId, SessionId},
+        ids::{RecordingId, ReminderId, SessionId},
         provider::ProviderKind,
     },
     jobs::{
         self, AutoEndSessions, Cleanup, CleanupPersonalData, CloseStaleAttendance, DeleteRecording, EndMeeting,
         ErasePerson, ListRecordings, Noop, PollMeeting, PollMeetings, ProviderHealth, ReconcileAttendance,
-        RegisterWebhooks, SyncRecordings, UpdateMeeting,
+        RegisterWebhooks, SendRecordingMissing, SyncRecordings, UpdateMeeting,
     },
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
@@ -163,6 +163,8 @@ async fn cause_periodic_kinds(system: &System, db: &PgPool) {
     tx.enqueue(&DeleteRecording { recording_id }).await.expect("enqueued");
     tx.enqueue(&UpdateMeeting { session_id, version: 1 }).await.expect("enqueued");
     tx.enqueue(&ReconcileAttendance { session_id }).await.expect("enqueued");
+    // The recording is not missing; that of a mail which is not there is nothing to send.
+    tx.enqueue(&SendRecordingMissing { reminder_id: ReminderId::new() }).await.expect("enqueued");
     tx.commit().await.expect("committed");
 }
 

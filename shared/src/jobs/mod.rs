@@ -48,7 +48,7 @@ pub use process_webhook::ProcessWebhook;
 pub use provider_health::ProviderHealth;
 pub use reconcile_attendance::ReconcileAttendance;
 pub use register_webhooks::RegisterWebhooks;
-pub use send_invitation::{SendCancellation, SendInvitation, SendUpdate};
+pub use send_invitation::{SendCancellation, SendInvitation, SendRecordingMissing, SendRecordingReady, SendUpdate};
 pub use send_reminder::SendReminder;
 pub use sync_recordings::SyncRecordings;
 pub use update_meeting::UpdateMeeting;
@@ -190,6 +190,8 @@ pub const ALL: &[JobKind] = &[
     kind::<RegisterWebhooks>(),
     kind::<SendCancellation>(),
     kind::<SendInvitation>(),
+    kind::<SendRecordingMissing>(),
+    kind::<SendRecordingReady>(),
     kind::<SendReminder>(),
     kind::<SendUpdate>(),
     kind::<SyncRecordings>(),

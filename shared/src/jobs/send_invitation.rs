@@ -1,4 +1,4 @@
-//! The three mails that tell of a session's planning. Each sends one row of `reminders`.
+//! The mails that tell of a session's planning, and of its recording. Each sends one row of `reminders`.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,3 +31,7 @@ mail_job!(/// Tell one person that the session was moved or renamed (METHOD:REQU
     SendUpdate, "send-update");
 mail_job!(/// Tell one person that the session was called off (METHOD:CANCEL).
     SendCancellation, "send-cancellation");
+mail_job!(/// Tell one person that the session's recording is there.
+    SendRecordingReady, "send-recording-ready");
+mail_job!(/// Tell the host that the session's recording never came, or could not be fetched.
+    SendRecordingMissing, "send-recording-missing");

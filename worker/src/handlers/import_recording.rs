@@ -15,6 +15,7 @@ use shared::{
     db::{
         provider_configs,
         recordings::{self, Holder, Part, Progress},
+        reminders, sessions,
     },
     domain::{provider::ProviderKind, recording::Recording},
     jobs::ImportRecording,
@@ -60,6 +61,9 @@ impl Handler for ImportRecording {
                 let mut tx = ctx.begin(state).await?;
                 recordings::mark_published(&mut *tx, self.recording_id, &import.key, digest.bytes, &digest.sha256)
                     .await?;
+                if let Some(session) = sessions::find(&mut *tx, import.recording.session_id).await? {
+                    reminders::plan_recording_ready(&mut tx, &session, state.clock.now()).await?;
+                }
                 metrics::histogram!("live_recording_processing_seconds").record(started.elapsed());
                 tracing::info!(recording.id = %self.recording_id, bytes = digest.bytes, "recording imported");
                 Ok(Done::with(tx))
@@ -377,7 +381,13 @@ impl Import<'_> {
 
     async fn give_up(&mut self, missing: bool, reason: &str) -> Result<(), Fault> {
         let upload_id = self.progress.upload_id.take();
-        recordings::give_up(&self.state.db, self.recording.id, self.holder, missing, reason).await?;
+        let mut tx = self.ctx.begin(self.state).await?;
+        if recordings::give_up(&mut *tx, self.recording.id, self.holder, missing, reason).await?
+            && let Some(session) = sessions::find(&mut *tx, self.recording.session_id).await?
+        {
+            reminders::plan_recording_missing(&mut tx, &session, self.state.clock.now()).await?;
+        }
+        tx.commit().await?;
         let state = if missing { "missing" } else { "failed" };
         metrics::counter!("recordings_given_up_total", "state" => state).increment(1);
         tracing::warn!(recording.id = %self.recording.id, session.id = %self.recording.session_id, reason, "the import is given up");

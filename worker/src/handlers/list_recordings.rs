@@ -3,7 +3,7 @@
 
 use chrono::TimeDelta;
 use shared::{
-    db::{meetings, recordings, sessions},
+    db::{meetings, recordings, reminders, sessions},
     domain::provider::ProviderKind,
     jobs::{ImportRecording, ListRecordings},
     providers::{FileKind, bbb::Playback},
@@ -55,6 +55,9 @@ impl Handler for ListRecordings {
             } else if let Some(recording_id) = recordings::announce(&mut tx, &session, &announced).await? {
                 tx.enqueue(&ImportRecording { recording_id }).await?;
             }
+        }
+        if shown.iter().any(|playback| !playback.is_file()) {
+            reminders::plan_recording_ready(&mut tx, &session, state.clock.now()).await?;
         }
         let still: Vec<&str> = shown.iter().map(|playback| playback.external_id.as_str()).collect();
         recordings::withdraw_playbacks(&mut *tx, session.id, &still).await?;

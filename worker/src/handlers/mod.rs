@@ -3,8 +3,8 @@
 use shared::jobs::{
     AutoEndSessions, Cleanup, CleanupPersonalData, CloseStaleAttendance, DeleteRecording, EndMeeting, ErasePerson,
     FinalizeSession, ImportRecording, ListRecordings, Noop, PollMeeting, PollMeetings, ProcessWebhook, ProviderHealth,
-    ReconcileAttendance, RegisterWebhooks, SendCancellation, SendInvitation, SendReminder, SendUpdate, SyncRecordings,
-    UpdateMeeting,
+    ReconcileAttendance, RegisterWebhooks, SendCancellation, SendInvitation, SendRecordingMissing, SendRecordingReady,
+    SendReminder, SendUpdate, SyncRecordings, UpdateMeeting,
 };
 
 use crate::registry::Registry;
@@ -54,6 +54,8 @@ pub fn registry() -> Registry {
         .register::<SendCancellation>()
         .register::<SendInvitation>()
         .register::<SendReminder>()
+        .register::<SendRecordingMissing>()
+        .register::<SendRecordingReady>()
         .register::<SendUpdate>()
         .register::<SyncRecordings>()
         .register::<UpdateMeeting>()

@@ -1,6 +1,6 @@
-//! The three mails about a session's planning; what they have in common is in `mail::deliver`.
+//! The mails about a session's planning and its recording; what they have in common is in `mail::deliver`.
 
-use shared::jobs::{SendCancellation, SendInvitation, SendUpdate};
+use shared::jobs::{SendCancellation, SendInvitation, SendRecordingMissing, SendRecordingReady, SendUpdate};
 
 use crate::{
     handler::{Ctx, Done, Handler, JobError},
@@ -23,5 +23,17 @@ impl Handler for SendUpdate {
 impl Handler for SendCancellation {
     async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
         mail::deliver(state, ctx, self.reminder_id, MailKind::Cancellation).await
+    }
+}
+
+impl Handler for SendRecordingReady {
+    async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
+        mail::deliver(state, ctx, self.reminder_id, MailKind::RecordingReady).await
+    }
+}
+
+impl Handler for SendRecordingMissing {
+    async fn run(self, state: &State, ctx: &Ctx) -> Result<Done, JobError> {
+        mail::deliver(state, ctx, self.reminder_id, MailKind::RecordingMissing).await
     }
 }

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 
 use chrono::TimeDelta;
 use shared::{
-    db::recordings,
-    domain::recording::is_recording_key,
+    db::{recordings, reminders, sessions},
+    domain::{ids::SessionId, recording::is_recording_key},
     jobs::{ImportRecording, ListRecordings, SyncRecordings},
+    queue::Tx,
 };
 
 use crate::{
@@ -30,10 +31,12 @@ impl Handler for SyncRecordings {
         for failed in recordings::fail_dead_imports(&mut *tx).await? {
             metrics::counter!("recordings_given_up_total", "state" => "failed").increment(1);
             tracing::warn!(recording.id = %failed.id, session.id = %failed.session_id, "the recording's import is a dead letter");
+            tell_host(state, &mut tx, failed.session_id).await?;
         }
         for missing in recordings::mark_missing(&mut *tx).await? {
             metrics::counter!("recordings_given_up_total", "state" => "missing").increment(1);
             tracing::warn!(recording.id = %missing.id, session.id = %missing.session_id, "the recording never came");
+            tell_host(state, &mut tx, missing.session_id).await?;
         }
         let waiting = recordings::list_without_import(&mut *tx, AT_ONCE).await?;
         let imports: Vec<_> =
@@ -51,6 +54,13 @@ impl Handler for SyncRecordings {
             tracing::warn!(error = %error, "unfinished uploads could not be looked through");
         }
         Ok(Done::with(tx))
+    }
+}
+
+async fn tell_host(state: &State, tx: &mut Tx, session: SessionId) -> sqlx::Result<()> {
+    match sessions::find(&mut **tx, session).await? {
+        Some(session) => reminders::plan_recording_missing(tx, &session, state.clock.now()).await,
+        None => Ok(()),
     }
 }
 

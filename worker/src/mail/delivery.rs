@@ -46,7 +46,7 @@ pub async fn deliver(state: &State, ctx: &Ctx, id: ReminderId, kind: MailKind) -
         return Ok(Done::with(tx));
     };
     let words = render(kind, lang(&due), &context(state, &due, &session, now)).context("the mail's words")?;
-    let event = calendar_event(state, kind, &due, address, &session);
+    let event = kind.has_calendar().then(|| calendar_event(state, kind, &due, address, &session));
     let mail = Mail {
         to_name: due.name.clone(),
         to_address: address.clone(),
@@ -54,7 +54,7 @@ pub async fn deliver(state: &State, ctx: &Ctx, id: ReminderId, kind: MailKind) -
         date: now,
         lang: lang(&due),
         words,
-        calendar: (event.to_ics(), event.method_name()),
+        calendar: event.map(|event| (event.to_ics(), event.method_name())),
     };
     // Committed before anything is sent: from here on nobody takes the mail back.
     if !reminders::claim(&mut *tx, id, (ctx.lease.id, ctx.lease.token)).await? {
@@ -93,6 +93,9 @@ fn why_not(kind: MailKind, due: &DueMail, session: &Session, now: DateTime<Utc>)
     let over = now >= session.ends_at || session.status == SessionStatus::Ended;
     let cancelled = session.status == SessionStatus::Cancelled;
     match kind {
+        MailKind::RecordingReady if !due.recorded => Some("there is no recording any more"),
+        MailKind::RecordingMissing if due.recorded => Some("the recording has come"),
+        MailKind::RecordingReady | MailKind::RecordingMissing => None,
         MailKind::Cancellation if !cancelled && !due.uninvited => Some("the session was not cancelled"),
         MailKind::Cancellation if over => Some("the session's time is over"),
         MailKind::Cancellation => None,

@@ -44,8 +44,8 @@ pub struct Mail {
     pub date: DateTime<Utc>,
     pub lang: Lang,
     pub words: Rendered,
-    /// iCalendar text and its METHOD.
-    pub calendar: (String, &'static str),
+    /// iCalendar text and its METHOD, where the mail is about when something takes place.
+    pub calendar: Option<(String, &'static str)>,
 }
 
 /// What the sender does next.
@@ -119,16 +119,23 @@ impl Mailer {
         // A line break would begin a header; lettre panics at it.
         let name = mail.to_name.replace(char::is_control, " ");
         let name = Some(name.trim()).filter(|name| !name.is_empty()).map(str::to_owned);
-        let (calendar, method) = &mail.calendar;
-        let calendar_type = ContentType::parse(&format!("text/calendar; charset=utf-8; method={method}"))?;
-        // Base64 keeps the octets, line ends included, as RFC 5545 wants them.
-        let encoded = Body::new_with_encoding(calendar.clone(), ContentTransferEncoding::Base64)
-            .map_err(|_| anyhow::anyhow!("text can always be written in base64"))?;
-        let alternatives = MultiPart::alternative()
+        let mut alternatives = MultiPart::alternative()
             .singlepart(SinglePart::plain(mail.words.text.clone()))
-            .singlepart(SinglePart::html(mail.words.html.clone()))
-            .singlepart(SinglePart::builder().header(calendar_type).body(encoded.clone()));
-        let file = Attachment::new("invite.ics".to_owned()).body(encoded, ContentType::parse("application/ics")?);
+            .singlepart(SinglePart::html(mail.words.html.clone()));
+        let mut file = None;
+        if let Some((calendar, method)) = &mail.calendar {
+            let calendar_type = ContentType::parse(&format!("text/calendar; charset=utf-8; method={method}"))?;
+            // Base64 keeps the octets, line ends included, as RFC 5545 wants them.
+            let encoded = Body::new_with_encoding(calendar.clone(), ContentTransferEncoding::Base64)
+                .map_err(|_| anyhow::anyhow!("text can always be written in base64"))?;
+            alternatives = alternatives.singlepart(SinglePart::builder().header(calendar_type).body(encoded.clone()));
+            let name = Attachment::new("invite.ics".to_owned());
+            file = Some(name.body(encoded, ContentType::parse("application/ics")?));
+        }
+        let parts = match file {
+            Some(file) => MultiPart::mixed().multipart(alternatives).singlepart(file),
+            None => alternatives,
+        };
         let domain = self.from.email.domain();
         let message = Message::builder()
             .from(self.from.clone())
@@ -142,7 +149,7 @@ impl Mailer {
                 HeaderName::new_from_ascii_str("Content-Language"),
                 mail.lang.as_str().to_owned(),
             ))
-            .multipart(MultiPart::mixed().multipart(alternatives).singlepart(file))?;
+            .multipart(parts)?;
         Ok(message)
     }
 }
@@ -179,7 +186,7 @@ mod tests {
             date: "2026-11-27T06:00:00Z".parse()?,
             lang: Lang::Tr,
             words: words(),
-            calendar: ("BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n".into(), "REQUEST"),
+            calendar: Some(("BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n".into(), "REQUEST")),
         };
         Ok(String::from_utf8(mailer("Live <live@example.org>")?.compose(&mail)?.formatted())?)
     }

@@ -16,11 +16,25 @@ pub enum MailKind {
     Reminder,
     Update,
     Cancellation,
+    RecordingReady,
+    RecordingMissing,
 }
 
 impl MailKind {
     /// All mails.
-    pub const ALL: [Self; 4] = [Self::Invitation, Self::Reminder, Self::Update, Self::Cancellation];
+    pub const ALL: [Self; 6] = [
+        Self::Invitation,
+        Self::Reminder,
+        Self::Update,
+        Self::Cancellation,
+        Self::RecordingReady,
+        Self::RecordingMissing,
+    ];
+
+    /// Whether it is about when the session takes place, and so brings an entry for the calendar.
+    pub fn has_calendar(self) -> bool {
+        !matches!(self, Self::RecordingReady | Self::RecordingMissing)
+    }
 
     /// The folder of its templates.
     pub fn as_str(self) -> &'static str {
@@ -29,6 +43,8 @@ impl MailKind {
             Self::Reminder => "reminder",
             Self::Update => "update",
             Self::Cancellation => "cancellation",
+            Self::RecordingReady => "recording-ready",
+            Self::RecordingMissing => "recording-missing",
         }
     }
 }
@@ -241,6 +257,7 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     template!(environment, "layout.html", "facts/tr.html", "facts/tr.txt", "facts/en.html", "facts/en.txt");
     template!(environment, "footer/tr.html", "footer/tr.txt", "footer/en.html", "footer/en.txt");
     mail_templates!(environment, "invitation", "reminder", "update", "cancellation");
+    mail_templates!(environment, "recording-ready", "recording-missing");
     environment
 });
 
@@ -297,6 +314,8 @@ mod tests {
             (MailKind::Reminder, "Hatırlatma: ", "Reminder: "),
             (MailKind::Update, "Değişiklik: ", "Changed: "),
             (MailKind::Cancellation, "İptal: ", "Cancelled: "),
+            (MailKind::RecordingReady, "Kayıt hazır: ", "Recording: "),
+            (MailKind::RecordingMissing, "Kayıt yok: ", "No recording: "),
         ];
         assert_eq!(subjects.map(|(mail, ..)| mail), MailKind::ALL);
         for (mail, turkish, english) in subjects {

@@ -26,7 +26,7 @@ fn mail(address: &str) -> Mail {
         date: DateTime::UNIX_EPOCH,
         lang: Lang::En,
         words: Rendered { subject: format!("For {address}"), html: text.clone(), text },
-        calendar: ("BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n".into(), "REQUEST"),
+        calendar: None,
     }
 }
 

@@ -21,6 +21,7 @@ mod process_webhook;
 mod provider_configs;
 mod provider_health;
 mod rates;
+mod recording_mails;
 mod send_invitation;
 mod storage;
 mod support;

@@ -5,7 +5,7 @@ use sqlx::{FromRow, PgExecutor};
 
 use crate::{
     domain::ids::{JobId, ReminderId, SessionId, TenantId},
-    jobs::{Job, SendCancellation, SendInvitation, SendReminder, SendUpdate},
+    jobs::{Job, SendCancellation, SendInvitation, SendRecordingMissing, SendRecordingReady, SendReminder, SendUpdate},
     queue::Tx,
 };
 
@@ -31,6 +31,8 @@ pub async fn enqueue_due(tx: &mut Tx, limit: i64) -> sqlx::Result<usize> {
     enqueue_mails(tx, &due, |reminder_id| SendReminder { reminder_id }).await?;
     enqueue_mails(tx, &due, |reminder_id| SendUpdate { reminder_id }).await?;
     enqueue_mails(tx, &due, |reminder_id| SendCancellation { reminder_id }).await?;
+    enqueue_mails(tx, &due, |reminder_id| SendRecordingReady { reminder_id }).await?;
+    enqueue_mails(tx, &due, |reminder_id| SendRecordingMissing { reminder_id }).await?;
     Ok(due.len())
 }
 
@@ -54,7 +56,7 @@ pub struct DueMail {
     pub id: ReminderId,
     pub session_id: SessionId,
     pub person_id: String,
-    /// `invitation`, `reminder`, `update`, `cancellation`.
+    /// `invitation`, `reminder`, `update`, `cancellation`, `recording-ready`, `recording-missing`.
     pub mail: String,
     pub due_at: DateTime<Utc>,
     pub name: String,
@@ -68,6 +70,8 @@ pub struct DueMail {
     pub uninvited: bool,
     pub tenant_name: String,
     pub reminder_minutes: Vec<i32>,
+    /// There is a recording that can be watched.
+    pub recorded: bool,
     /// Another row says the same with newer facts, or is a later step that is due as well.
     pub superseded: bool,
 }
@@ -86,6 +90,8 @@ pub async fn find_due_mail<'e>(
              coalesce(r.locale, i.locale, t.locale) as locale, \
              coalesce(r.timezone, i.timezone, t.timezone) as timezone, r.email is not null as uninvited, \
              t.name as tenant_name, t.reminder_minutes, \
+             exists (select from recordings v where v.session_id = r.session_id and v.state in ('stored', 'published')) \
+                 as recorded, \
              exists (select from reminders n where n.session_id = r.session_id and n.person_id = r.person_id \
                  and n.mail = r.mail and n.id <> r.id and n.state not in ('dropped', 'failed') \
                  and (n.sequence > r.sequence \

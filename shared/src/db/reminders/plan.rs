@@ -87,6 +87,36 @@ pub async fn plan_cancellation(
     plan_for_told(connection, session, "cancellation", now).await
 }
 
+/// The recording is there: whoever was invited, and the host, hears of it, once for each session. What was to tell that there is
+/// none goes.
+pub async fn plan_recording_ready(
+    connection: &mut PgConnection,
+    session: &Session,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    drop_pending(connection, session.id, &["recording-missing"], None, "the recording has come").await?;
+    let mut rows = Rows::default();
+    let people = reachable(connection, session.id, People::All).await?;
+    let host = (session.host_email.is_some() && !people.contains(&session.host_id)).then_some(&session.host_id);
+    for person in people.iter().chain(host) {
+        rows.push(person, "recording-ready", 0, 0, now);
+    }
+    rows.insert(connection, session).await
+}
+
+/// The recording never came, or could not be fetched: the host hears of it, once for each session.
+pub async fn plan_recording_missing(
+    connection: &mut PgConnection,
+    session: &Session,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let mut rows = Rows::default();
+    if session.host_email.is_some() {
+        rows.push(&session.host_id, "recording-missing", 0, 0, now);
+    }
+    rows.insert(connection, session).await
+}
+
 /// Drops planned mails of these kinds that nobody has begun to send; for these people, or for all.
 pub async fn drop_pending(
     connection: &mut PgConnection,
