@@ -12,8 +12,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Accepted, Ledger, load::RECORDING_BYTES};
 
-/// Two mails for everybody: an invitation and a reminder.
-const MAILS_EACH: usize = 2;
 /// Without any new effect for this long, everything that is to come has come: longer than a lease, a rescue and the
 /// first back-offs of a retry.
 const QUIET: Duration = Duration::from_secs(90);
@@ -97,16 +95,16 @@ fn count(system: &System, accepted: &Accepted) -> Verdict {
         unanswered: accepted.unanswered,
         missing: Vec::new(),
     };
-    for (session, address) in accepted.sessions.iter().flat_map(|(id, all)| all.iter().map(move |one| (id, one))) {
+    for (planned, address) in accepted.sessions.iter().flat_map(|one| one.addresses.iter().map(move |to| (one, to))) {
         let got = mails.get(address);
         let different = got.map_or(0, BTreeMap::len);
-        verdict.accepted_mails += MAILS_EACH;
-        verdict.effects += different.min(MAILS_EACH);
-        if different < MAILS_EACH {
-            verdict.lost += MAILS_EACH - different;
-            verdict.missing.push(format!("a mail to {address} about session {session}"));
+        verdict.accepted_mails += planned.mails;
+        verdict.effects += different.min(planned.mails);
+        if different < planned.mails {
+            verdict.lost += planned.mails - different;
+            verdict.missing.push(format!("a mail to {address} about session {}", planned.id));
         }
-        verdict.doubled_with_other_id += different.saturating_sub(MAILS_EACH);
+        verdict.doubled_with_other_id += different.saturating_sub(planned.at_most);
         verdict.doubled_with_same_id += got.map_or(0, |ids| ids.values().map(|n| n - 1).sum());
     }
     let objects = object_hashes(system);

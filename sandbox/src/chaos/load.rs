@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use shared::clock::Clock;
 use tokio_util::sync::CancellationToken;
 
-use super::Ledger;
+use super::{Ledger, Planned};
 use crate::demo::Client;
 
 const EVERY: Duration = Duration::from_millis(150);
@@ -28,10 +28,14 @@ pub async fn run(system: Arc<System>, accepted: Ledger, stop: CancellationToken)
         match plan(&client, number).await {
             Ok((session, addresses)) => {
                 let id = session["id"].as_str().unwrap_or_default().to_owned();
-                lock(&accepted).sessions.push((id.clone(), addresses));
+                // An invitation and a reminder; with a recording, that it is there.
+                let mut planned = Planned { id, addresses, mails: 2, at_most: 2 };
                 if number.is_multiple_of(8) {
-                    announce_recording(&client, &accepted, &session, number).await;
+                    let taken = announce_recording(&client, &accepted, &session, number).await;
+                    planned.mails += usize::from(taken);
+                    planned.at_most += 1;
                 }
+                lock(&accepted).sessions.push(planned);
             }
             // Killed or overloaded: the caller does not know whether it was done.
             Err(_) => lock(&accepted).unanswered += 1,
@@ -57,7 +61,8 @@ async fn plan(client: &Client, number: u64) -> anyhow::Result<(Value, Vec<String
     Ok((session, addresses))
 }
 
-async fn announce_recording(client: &Client, accepted: &Ledger, session: &Value, seed: u64) {
+/// Whether it was accepted.
+async fn announce_recording(client: &Client, accepted: &Ledger, session: &Value, seed: u64) -> bool {
     let sent = async {
         let room = session["room"].as_str().context("no room")?;
         let id = session["id"].as_str().context("no id")?;
@@ -76,7 +81,13 @@ async fn announce_recording(client: &Client, accepted: &Ledger, session: &Value,
         anyhow::Ok(name)
     };
     match sent.await {
-        Ok(name) => lock(accepted).recordings.push((name, seed)),
-        Err(_) => lock(accepted).unanswered += 1,
+        Ok(name) => {
+            lock(accepted).recordings.push((name, seed));
+            true
+        }
+        Err(_) => {
+            lock(accepted).unanswered += 1;
+            false
+        }
     }
 }

@@ -37,12 +37,22 @@ pub struct Arguments {
 /// What callers were told: only what was answered with 2xx counts as accepted.
 #[derive(Debug, Default)]
 pub struct Accepted {
-    /// Sessions with the addresses of those who must get an invitation and a reminder.
-    pub sessions: Vec<(String, Vec<String>)>,
+    pub sessions: Vec<Planned>,
     /// Names and seeds of recordings whose webhook was accepted.
     pub recordings: Vec<(String, u64)>,
     /// Requests without an answer, or with a refusal: these may have had their effect or not.
     pub unanswered: usize,
+}
+
+/// A session, and who must get mails of it.
+#[derive(Debug)]
+pub struct Planned {
+    pub id: String,
+    pub addresses: Vec<String>,
+    /// So many different ones for each …
+    pub mails: usize,
+    /// … and no more than these: whether its recording was taken may be unknown.
+    pub at_most: usize,
 }
 
 pub type Ledger = Arc<Mutex<Accepted>>;
