@@ -164,6 +164,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("object_to_attendance", Rule::Join),
     ("openapi", Rule::Open),
     ("patch_provider_config", Rule::Administer),
+    ("patch_recording", Rule::OnSession(Right::Manage)),
     ("patch_session", Rule::OnSession(Right::Manage)),
     ("patch_tenant", Rule::Administer),
     ("pause_queue", Rule::Operate),

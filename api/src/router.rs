@@ -65,7 +65,7 @@ fn list(with_metrics: bool) -> OpenApiRouter<AppState> {
         .routes(routes!(queues::list_queues))
         .routes(routes!(queues::pause_queue))
         .routes(routes!(queues::resume_queue))
-        .routes(routes!(recordings::get_recording, recordings::delete_recording))
+        .routes(routes!(recordings::get_recording, recordings::patch_recording, recordings::delete_recording))
         .routes(routes!(recordings::download_recording))
         .routes(routes!(recordings::retry_recording))
         .routes(routes!(schedules::list_schedules))

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     auth::Caller,
+    body,
     error::{Error, Result, conflict, not_found},
     extract::{Id, Query},
     page::{Address, Page, Wanted},
@@ -37,7 +38,8 @@ use crate::{
 pub struct RecordingBody {
     pub id: Uuid,
     pub session_id: Uuid,
-    /// Can be downloaded when it is `stored` or `published` and has no `playback_url`.
+    /// `published`: everybody of the session sees it; `stored`: it is there, and shown to who runs the session alone. Both can be
+    /// downloaded where they have no `playback_url`.
     #[schema(schema_with = schema::recording)]
     pub state: RecordingState,
     pub file_name: String,
@@ -112,7 +114,7 @@ pub struct ListRecordings {
     page_size: Option<u32>,
 }
 
-/// Recordings of a session, oldest first. Who only takes part sees those that can be downloaded.
+/// Recordings of a session, oldest first. Who only takes part sees those that are published.
 #[utoipa::path(
     get, path = "/api/v1/live-sessions/sessions/{id}/recordings/", tag = "recordings",
     params(("id" = Uuid, Path, description = "The session"), ListRecordings),
@@ -221,6 +223,48 @@ pub async fn delete_recording(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// What is changed of a recording.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecordingPatch {
+    /// False: only who runs the session sees it (`stored`). True: everybody of it does (`published`).
+    published: bool,
+}
+
+crate::input!(RecordingPatch);
+
+/// Show a recording to everybody of its session, or to who runs it alone. At a `bbb` it is shown and hidden at the server, too.
+#[utoipa::path(
+    patch, path = "/api/v1/live-sessions/recordings/{id}/", tag = "recordings",
+    params(("id" = Uuid, Path, description = "The recording")),
+    request_body(content((RecordingPatch = "application/json"), (RecordingPatch = "application/merge-patch+json"))),
+    responses(
+        (status = 200, body = RecordingBody),
+        (status = 409, body = crate::error::ProblemBody, content_type = "application/problem+json",
+            description = "`recording-not-ready`: there is nothing yet, or not any more, to be shown"),
+    ),
+)]
+pub async fn patch_recording(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id<RecordingId>,
+    body: body::Json<RecordingPatch>,
+) -> Result<Json<RecordingBody>> {
+    let mut tx = state.begin_for(&caller).await?;
+    let recording = visible_on(&mut tx, &caller, id).await?;
+    see_on(&mut tx, &caller, recording.session_id, Right::Manage).await?;
+    let wanted = body.check(|_| Vec::new())?;
+    let Some(changed) = recordings::set_published(&mut *tx, id, wanted.published).await? else {
+        let detail = "There is nothing yet, or not any more, to be shown.";
+        return Err(conflict("recording-not-ready", "Not ready", detail).retry_after(30).into());
+    };
+    if changed.state != recording.state {
+        tx.enqueue(&jobs::PublishRecording { recording_id: id }).await?;
+    }
+    tx.commit().await?;
+    Ok(Json(changed.into()))
+}
+
 /// Try a recording again that failed or is missing: it is fetched where its address is known, else the provider is asked, or waited
 /// for, for another day. One that is on its way already stays so.
 #[utoipa::path(
@@ -256,7 +300,7 @@ pub async fn retry_recording(
     Ok(Json(recording.into()))
 }
 
-/// The recording, if the caller may see its session; for people who only take part, if it can be downloaded.
+/// The recording, if the caller may see its session; for people who only take part, if it is published.
 async fn visible(state: &AppState, caller: &Caller, id: RecordingId) -> Result<Recording, Error> {
     visible_on(&mut state.begin_for(caller).await?, caller, id).await
 }
@@ -272,6 +316,6 @@ async fn visible_on(tx: &mut Tx, caller: &Caller, id: RecordingId) -> Result<Rec
         Err(Error::Problem(_)) => return Err(none()),
         Err(error) => return Err(error),
     };
-    let ready = matches!(recording.state, RecordingState::Stored | RecordingState::Published | RecordingState::Deleted);
+    let ready = matches!(recording.state, RecordingState::Published | RecordingState::Deleted);
     if ready || seen.standing.may(Right::Inspect) { Ok(recording) } else { Err(none()) }
 }

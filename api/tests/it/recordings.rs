@@ -151,3 +151,27 @@ async fn a_recording_says_how_fast_it_comes_and_when_it_will_be_there() {
     let shown = app.teacher().get(&at).await.expect(StatusCode::OK);
     assert_eq!((&shown["bytes_per_second"], &shown["estimated_end_at"]), (&Value::Null, &Value::Null));
 }
+
+#[tokio::test]
+async fn a_recording_that_is_hidden_is_there_for_who_runs_the_session_alone() {
+    let app = TestApp::start().await;
+    let made = app.live(json!({})).await;
+    let at = record(&app, &made, "published", Some("key")).await;
+    app.student("s1").patch(&at, &json!({"published": false})).await.problem(403, "forbidden");
+    for _ in 0..2 {
+        let hidden = app.teacher().patch(&at, &json!({"published": false})).await.expect(StatusCode::OK);
+        assert_eq!(hidden["state"], "stored");
+    }
+    app.student("s1").get(&at).await.problem(404, "not-found");
+    app.student("s1").get(&format!("{at}download/")).await.problem(404, "not-found");
+    let list = app.student("s1").get(&path(&made, "recordings/")).await.expect(StatusCode::OK);
+    assert_eq!(list["results"], json!([]));
+    assert_eq!(app.teacher().get(&format!("{at}download/")).await.status, StatusCode::FOUND);
+    let jobs = app.jobs().await.into_iter().filter(|(kind, _)| kind == "publish-recording").count();
+    assert_eq!(jobs, 1, "told to the provider once");
+    let shown = app.teacher().patch(&at, &json!({"published": true})).await.expect(StatusCode::OK);
+    assert_eq!(shown["state"], "published");
+    app.student("s1").get(&at).await.expect(StatusCode::OK);
+    let failed = record(&app, &made, "failed", None).await;
+    app.teacher().patch(&failed, &json!({"published": true})).await.problem(409, "recording-not-ready");
+}

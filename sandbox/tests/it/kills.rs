@@ -19,8 +19,8 @@ use shared::{
     },
     jobs::{
         self, AutoEndSessions, Cleanup, CleanupPersonalData, CloseStaleAttendance, DeleteRecording, EndMeeting,
-        ErasePerson, ListRecordings, Noop, PollMeeting, PollMeetings, ProviderHealth, ReconcileAttendance,
-        RegisterWebhooks, SendRecordingMissing, SyncRecordings, UpdateMeeting,
+        ErasePerson, ListRecordings, Noop, PollMeeting, PollMeetings, ProviderHealth, PublishRecording,
+        ReconcileAttendance, RegisterWebhooks, SendRecordingMissing, SyncRecordings, UpdateMeeting,
     },
     queue::{Dispatcher, Tx, control, redis::RedisQueues},
 };
@@ -161,6 +161,7 @@ async fn cause_periodic_kinds(system: &System, db: &PgPool) {
     tx.enqueue(&ListRecordings { session_id }).await.expect("enqueued");
     let recording_id = RecordingId::new();
     tx.enqueue(&DeleteRecording { recording_id }).await.expect("enqueued");
+    tx.enqueue(&PublishRecording { recording_id }).await.expect("enqueued");
     tx.enqueue(&UpdateMeeting { session_id, version: 1 }).await.expect("enqueued");
     tx.enqueue(&ReconcileAttendance { session_id }).await.expect("enqueued");
     // The recording is not missing; that of a mail which is not there is nothing to send.

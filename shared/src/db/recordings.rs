@@ -14,7 +14,9 @@ use crate::domain::{
 mod at_provider;
 pub mod uploads;
 
-pub use at_provider::{announce_playback, delete, expect_none, has_forms, list_expecting, withdraw_playbacks};
+pub use at_provider::{
+    announce_playback, delete, expect_none, has_forms, has_published, list_expecting, set_published, withdraw_playbacks,
+};
 
 const COLUMNS: &str = "id, tenant_id, session_id, external_id, state, source_url, file_name, content_type, \
     announced_bytes, announced_sha256, duration_seconds, recorded_from, recorded_to, upload_id, parts, source_etag, \
@@ -41,7 +43,7 @@ pub async fn find<'e>(executor: impl PgExecutor<'e>, id: RecordingId) -> sqlx::R
 }
 
 /// A page of a session's recordings, oldest first: those after (or, backwards, before) one of them, nearest first. Not
-/// `all`: only those that can be downloaded.
+/// `all`: only those that everybody of the session sees.
 pub async fn page<'e>(
     executor: impl PgExecutor<'e>,
     session: SessionId,
@@ -52,7 +54,7 @@ pub async fn page<'e>(
 ) -> sqlx::Result<Vec<Recording>> {
     let (sign, direction) = if ascending { (">", "asc") } else { ("<", "desc") };
     sqlx::query_as(AssertSqlSafe(format!(
-        "select {COLUMNS} from recordings where session_id = $1 and ($2 or state in ('stored', 'published')) \
+        "select {COLUMNS} from recordings where session_id = $1 and ($2 or state = 'published') \
            and ($3::uuid is null or id {sign} $3) order by id {direction} limit $4"
     )))
     .bind(session)

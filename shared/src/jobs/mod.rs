@@ -23,6 +23,7 @@ mod poll_meeting;
 mod poll_meetings;
 mod process_webhook;
 mod provider_health;
+mod publish_recording;
 mod reconcile_attendance;
 mod register_webhooks;
 mod send_invitation;
@@ -46,6 +47,7 @@ pub use poll_meeting::PollMeeting;
 pub use poll_meetings::PollMeetings;
 pub use process_webhook::ProcessWebhook;
 pub use provider_health::ProviderHealth;
+pub use publish_recording::PublishRecording;
 pub use reconcile_attendance::ReconcileAttendance;
 pub use register_webhooks::RegisterWebhooks;
 pub use send_invitation::{SendCancellation, SendInvitation, SendRecordingMissing, SendRecordingReady, SendUpdate};
@@ -186,6 +188,7 @@ pub const ALL: &[JobKind] = &[
     kind::<PollMeetings>(),
     kind::<ProcessWebhook>(),
     kind::<ProviderHealth>(),
+    kind::<PublishRecording>(),
     kind::<ReconcileAttendance>(),
     kind::<RegisterWebhooks>(),
     kind::<SendCancellation>(),

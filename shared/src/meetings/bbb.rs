@@ -139,6 +139,19 @@ pub async fn delete_recording(outbound: &Outbound, server: &Server, record: &str
     }
 }
 
+/// One that is not there has nothing to be shown.
+pub async fn publish_recording(
+    outbound: &Outbound,
+    server: &Server,
+    record: &str,
+    publish: bool,
+) -> Result<(), MeetingError> {
+    match call(outbound, server.publish_recording(record, publish)).await?.success() {
+        Ok(()) | Err(Refusal::NotFound) => Ok(()),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
 /// Sees to it that webhooks are sent here. Whether something had to be changed for that.
 pub async fn register_webhooks(outbound: &Outbound, server: &Server, callback_url: &str) -> Result<bool, MeetingError> {
     let ours: Vec<Hook> = bbb::hooks(&list(outbound, server.hooks()).await?)

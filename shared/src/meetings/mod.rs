@@ -258,6 +258,17 @@ impl Meetings {
         in_time(bbb::delete_recording(self.outbound(by), server, record)).await
     }
 
+    /// Shows a recording in all its forms at a server, or hides it, if it is there.
+    pub async fn publish_recording(
+        &self,
+        server: &Server,
+        by: NamedBy,
+        record: &str,
+        publish: bool,
+    ) -> Result<(), MeetingError> {
+        in_time(bbb::publish_recording(self.outbound(by), server, record, publish)).await
+    }
+
     /// Sees to it that a server sends webhooks to this address. Whether that was news to it.
     pub async fn register_webhooks(
         &self,

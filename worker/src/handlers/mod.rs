@@ -3,8 +3,8 @@
 use shared::jobs::{
     AutoEndSessions, Cleanup, CleanupPersonalData, CloseStaleAttendance, DeleteRecording, EndMeeting, ErasePerson,
     FinalizeSession, ImportRecording, ListRecordings, Noop, PollMeeting, PollMeetings, ProcessWebhook, ProviderHealth,
-    ReconcileAttendance, RegisterWebhooks, SendCancellation, SendInvitation, SendRecordingMissing, SendRecordingReady,
-    SendReminder, SendUpdate, SyncRecordings, UpdateMeeting,
+    PublishRecording, ReconcileAttendance, RegisterWebhooks, SendCancellation, SendInvitation, SendRecordingMissing,
+    SendRecordingReady, SendReminder, SendUpdate, SyncRecordings, UpdateMeeting,
 };
 
 use crate::registry::Registry;
@@ -24,6 +24,7 @@ mod poll_meeting;
 mod poll_meetings;
 mod process_webhook;
 mod provider_health;
+mod publish_recording;
 mod reconcile_attendance;
 mod register_webhooks;
 mod send_invitation;
@@ -49,6 +50,7 @@ pub fn registry() -> Registry {
         .register::<PollMeetings>()
         .register::<ProcessWebhook>()
         .register::<ProviderHealth>()
+        .register::<PublishRecording>()
         .register::<ReconcileAttendance>()
         .register::<RegisterWebhooks>()
         .register::<SendCancellation>()

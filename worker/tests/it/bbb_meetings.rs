@@ -9,7 +9,7 @@ use shared::{
     domain::ids::{RecordingId, SessionId},
     jobs::{
         DeleteRecording, FinalizeSession, ImportRecording, ListRecordings, PollMeeting, PollMeetings, ProcessWebhook,
-        RegisterWebhooks, SyncRecordings,
+        PublishRecording, RegisterWebhooks, SyncRecordings,
     },
 };
 
@@ -357,6 +357,35 @@ async fn recordings_are_found_by_asking_and_withdrawn_when_they_are_hidden() {
         assert_eq!(rows().await[0].1, "deleted");
     }
     assert_eq!(worker.list(SessionId::new()).await.state, "done");
+}
+
+#[tokio::test]
+async fn a_recording_is_hidden_at_the_server_once_all_its_forms_are_hidden_here_and_shown_again() {
+    let server = server().await;
+    let worker = worker(&server).await;
+    let session = session(&worker).await;
+    meet(&worker, &server, session).await;
+    let page = |kind: &str| Format { kind: kind.into(), url: format!("https://bbb.test/{kind}"), length: 12 };
+    let formats = vec![page("presentation"), page("notes")];
+    server.record(NewRecording { meeting_id: room(session), record_id: None, formats, ready_url: None }).await;
+    assert_eq!(worker.list(session).await.state, "done");
+    let ids: Vec<RecordingId> =
+        sqlx::query_scalar("select id from recordings order by external_id").fetch_all(worker.db()).await.unwrap();
+    assert_eq!(ids.len(), 2);
+    for (id, published, at_server) in
+        [(ids[0], false, true), (ids[1], false, false), (ids[0], true, true), (ids[0], true, true)]
+    {
+        recordings::set_published(worker.db(), id, published).await.unwrap().unwrap();
+        let job = worker.run(&PublishRecording { recording_id: id }).await;
+        assert_eq!(job.state, "done", "{}", job.error());
+        assert_eq!(server.recordings()[0].published, at_server);
+        // Asking the server changes nothing of what people have decided.
+        assert_eq!(worker.list(session).await.state, "done");
+        let state = format!("select state from recordings where id = '{id}'");
+        let state: String = sqlx::query_scalar(sqlx::AssertSqlSafe(state)).fetch_one(worker.db()).await.unwrap();
+        assert_eq!(state, if published { "published" } else { "stored" });
+    }
+    assert_eq!(worker.run(&PublishRecording { recording_id: RecordingId::new() }).await.state, "done");
 }
 
 #[tokio::test]

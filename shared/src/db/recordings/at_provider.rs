@@ -54,7 +54,7 @@ pub async fn announce_playback(
          on conflict (session_id, external_id) do update set state = 'published', playback_url = excluded.playback_url, \
              format = excluded.format, content_type = excluded.content_type, duration_seconds = excluded.duration_seconds, \
              recorded_from = excluded.recorded_from, recorded_to = excluded.recorded_to, updated_at = now() \
-             where r.object_key is null and r.source_url is null and r.removed_at is null \
+             where r.object_key is null and r.source_url is null and r.removed_at is null and r.state <> 'stored' \
                  and (r.state, r.playback_url, r.format) is distinct from ('published', excluded.playback_url, excluded.format)",
     )
     .bind(RecordingId::new())
@@ -99,6 +99,35 @@ pub async fn delete<'e>(executor: impl PgExecutor<'e>, id: RecordingId) -> sqlx:
     )))
     .bind(id)
     .fetch_optional(executor)
+    .await
+}
+
+/// Shows a recording that is there to everybody of its session (`published`), or to who runs it alone (`stored`). `None` when it is
+/// not there.
+pub async fn set_published<'e>(
+    executor: impl PgExecutor<'e>,
+    id: RecordingId,
+    published: bool,
+) -> sqlx::Result<Option<Recording>> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "update recordings set state = case when $2 then 'published' else 'stored' end, updated_at = now() \
+         where id = $1 and state in ('stored', 'published') returning {COLUMNS}"
+    )))
+    .bind(id)
+    .bind(published)
+    .fetch_optional(executor)
+    .await
+}
+
+/// Whether one of the forms of a provider's recording is shown here.
+pub async fn has_published<'e>(executor: impl PgExecutor<'e>, session: SessionId, record: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "select exists (select from recordings where session_id = $1 and state = 'published' \
+             and starts_with(external_id, $2 || '/'))",
+    )
+    .bind(session)
+    .bind(record)
+    .fetch_one(executor)
     .await
 }
 

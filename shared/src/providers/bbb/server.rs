@@ -114,6 +114,11 @@ impl Server {
         self.call("deleteRecordings", &[("recordID", record)])
     }
 
+    /// Shows a recording in all its forms, or hides it.
+    pub fn publish_recording(&self, record: &str, publish: bool) -> Option<Url> {
+        self.call("publishRecordings", &[("recordID", record), ("publish", if publish { "true" } else { "false" })])
+    }
+
     /// Asks where webhooks are sent. With a meeting's name bbb-webhooks 3 fails where that has no hook of its own.
     pub fn hooks(&self) -> Option<Url> {
         self.call("hooks/list", &[])
