@@ -33,7 +33,7 @@ mod ready;
                   cargo run -- demo              a class from plan to recording, step by step\n  \
                   cargo run -- demo --break      the same, while worker and Redis are killed and flushed\n  \
                   cargo run -- chaos             kills and failures at random under load, then a count of what was lost\n  \
-                  cargo run -- jobs list         what the running sandbox has in its ledger; also queues, schedules"
+                  cargo run -- jobs list         what the running sandbox has in its ledger; also queues, schedules, tenants"
 )]
 struct Arguments {
     /// Forget everything from before and start anew.
@@ -77,6 +77,9 @@ enum Command {
     /// See what the running sandbox has scheduled, run it now; as `worker schedules`.
     #[command(disable_help_flag = true)]
     Schedules(Passed),
+    /// See the running sandbox's tenants, make one; as `worker tenants`.
+    #[command(disable_help_flag = true)]
+    Tenants(Passed),
     /// Run one of the services in this process; the sandbox starts itself again with this.
     #[command(hide = true)]
     Service {
@@ -112,6 +115,7 @@ async fn run() -> anyhow::Result<()> {
         Some(Command::Jobs(passed)) => operate(&arguments.dir, "jobs", passed.arguments).await,
         Some(Command::Queues(passed)) => operate(&arguments.dir, "queues", passed.arguments).await,
         Some(Command::Schedules(passed)) => operate(&arguments.dir, "schedules", passed.arguments).await,
+        Some(Command::Tenants(passed)) => operate(&arguments.dir, "tenants", passed.arguments).await,
         Some(Command::Chaos(arguments)) => chaos::run(arguments).await,
         Some(Command::Demo { break_things }) => demo::run(&arguments.dir, break_things).await,
         None => stay(arguments).await,
