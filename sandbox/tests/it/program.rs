@@ -182,6 +182,12 @@ fn the_program_keeps_its_servers_running_and_its_files_private_and_forgets_only_
         first.until(&format!("{name} ended (signal: 9 (SIGKILL)); starting it again"));
         first.until(&format!("{name} is ready again"));
     }
+    // The API may still find out that its connections of before are gone.
+    let deadline = Instant::now() + PATIENCE;
+    while !is_ready(&dir) {
+        assert!(Instant::now() < deadline, "the API does not get ready again");
+        thread::sleep(Duration::from_millis(100));
+    }
     try_the_lines(&first.said);
     assert!(first.interrupt(), "{}", first.said.join("\n"));
 
@@ -208,6 +214,22 @@ fn the_program_keeps_its_servers_running_and_its_files_private_and_forgets_only_
     assert!(!second.end());
     let said = second.said.join("\n");
     assert!(said.contains("error: Redis ") && said.contains("for the 5th time in a row"), "{said}");
+}
+
+/// Whether the API says so, and writes.
+fn is_ready(dir: &Path) -> bool {
+    let env = std::fs::read_to_string(dir.join("env")).unwrap();
+    let value = |name: &str| {
+        let line =
+            env.lines().find_map(|line| line.strip_prefix("export ").unwrap_or(line).strip_prefix(name)).unwrap();
+        line.trim_start_matches('=').trim_matches('\'').trim_matches('"').to_owned()
+    };
+    let plan = r#"{"kind": "instant", "title": "Ready", "access": "tenant"}"#;
+    let mut curl = Command::new("curl");
+    curl.args(["-sf", "-o", "/dev/null", "-H", "Content-Type: application/json", "-d", plan, "-H"]);
+    curl.arg(format!("Authorization: Bearer {}", value("DEMO_INSTRUCTOR_TOKEN")));
+    curl.arg(format!("{}/api/v1/live-sessions/sessions/", value("API_URL")));
+    curl.status().unwrap().success()
 }
 
 /// Types what the ready message tells to type, in each shell.
